@@ -1,0 +1,240 @@
+"""What the user sees: records on stdout, all else on stderr.
+
+Only this package prints. Records are a table on a terminal and JSON Lines elsewhere; progress shows only on a terminal.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cvgeo.cli import log
+from cvgeo.cli.options import OutputFormat
+from cvgeo.cli.stopping import stop_writing_stdout
+from cvgeo.errors import explain_os_error
+from cvgeo.report import Reporter
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+T = TypeVar("T")
+
+
+def printable(text: str) -> str:
+    """A text on one line: control characters of file names must not break lines or reach the terminal."""
+    return "".join(c if c.isprintable() or c == " " or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in text)
+
+
+def say(text: str) -> None:
+    """One line on stderr; a stderr that is gone or full is no reason to fail."""
+    try:
+        print(printable(text), file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        return
+
+
+class ConsoleReporter(Reporter):
+    """Shows progress bars on a terminal, remarks and failures as lines on stderr."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        super().__init__()
+        self.quiet = quiet
+        self._progress: Progress | None = None
+
+    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        """Show a bar with rate and time left while `items` pass (terminal only); bars may be nested."""
+        if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            yield from items
+            return
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        with self._bars() as progress:
+            task = progress.add_task(what, total=total, rate="")
+            try:
+                for item in items:
+                    yield item
+                    speed = next(one.finished_speed or one.speed for one in progress.tasks if one.id == task)
+                    progress.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+            finally:
+                progress.remove_task(task)
+
+    @contextmanager
+    def _bars(self) -> Iterator[Progress]:
+        """The one display of all bars; it lives as long as its outermost bar."""
+        if self._progress is not None:
+            yield self._progress
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        words = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn())
+        speed = (TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+        # Records that go to a file or a pipe must not be drawn into the display.
+        redirect = sys.stdout.isatty()
+        console = Console(stderr=True)
+        with Progress(*words, *speed, console=console, transient=True, redirect_stdout=redirect) as self._progress:
+            try:
+                yield self._progress
+            finally:
+                self._progress = None
+
+    def note(self, text: str) -> None:
+        """A line on stderr unless `--quiet`."""
+        log.write("info", text)
+        if not self.quiet:
+            say(f"cvgeo: {text}")
+
+    def warn(self, text: str) -> None:
+        """A warning on stderr, also with `--quiet`."""
+        log.write("warning", text)
+        say(f"cvgeo: warning: {text}")
+
+    def fail(self, item: str, reason: str) -> None:
+        """One failed item on stderr."""
+        super().fail(item, reason)
+        log.write("error", reason, item=item)
+        say(f"cvgeo: {reason if reason.startswith(item) else f'{item}: {reason}'}")
+
+
+def chosen_format(format: OutputFormat | None, as_json: bool = False) -> OutputFormat:
+    """The format asked for, else a table on a terminal and JSON Lines elsewhere."""
+    if as_json:
+        return OutputFormat.JSONL
+    if format is not None:
+        return OutputFormat(format)
+    return OutputFormat.TABLE if sys.stdout.isatty() else OutputFormat.JSONL
+
+
+def clean(value: Any) -> Any:
+    """A value as JSON takes it: NaN and infinities become null, numpy scalars and paths plain."""
+    if isinstance(value, dict):
+        return {str(key): clean(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(one) for one in value]
+    if hasattr(value, "item") and not hasattr(value, "__len__"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _line(text: str) -> None:
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        stop_writing_stdout()
+        raise explain_os_error(error, "standard output") from error
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        # A file name that is not UTF-8, or a terminal that is not: escapes are right everywhere.
+        return json.dumps(value)
+    return text
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+
+
+def _place_cell(column: str, value: Any) -> str:
+    """A cell of a table; six digits of a degree are a tenth of a metre."""
+    return f"{value:.6f}" if column in ("lat", "lon") and isinstance(value, float) else _cell(value)
+
+
+def _feature(record: dict[str, Any]) -> dict[str, Any]:
+    lat, lon = record.get("lat"), record.get("lon")
+    point = None if lat is None or lon is None else {"type": "Point", "coordinates": [lon, lat]}
+    return {"type": "Feature", "geometry": point, "properties": record}
+
+
+def write_records(records: Iterable[dict[str, Any]], format: OutputFormat, columns: list[str] | None = None) -> int:
+    """Write records to stdout as they come (a table and GeoJSON when they are all there); returns how many.
+
+    `columns` selects and orders what a table shows; the other formats hold every key.
+    """
+    count = 0
+    held: list[dict[str, Any]] = []
+    writer: csv.DictWriter | None = None
+    for record in records:
+        record = clean(record)
+        count += 1
+        if format is OutputFormat.JSONL:
+            _line(_json(record))
+        elif format is OutputFormat.CSV:
+            line = io.StringIO()
+            names = list(record) if writer is None else writer.fieldnames
+            writer = csv.DictWriter(line, names, extrasaction="ignore", lineterminator="\n")
+            if count == 1:
+                writer.writeheader()
+            writer.writerow({key: _json(one) if isinstance(one, list) else one for key, one in record.items()})
+            _line(line.getvalue().removesuffix("\n"))
+        else:
+            held.append(record)
+    if format is OutputFormat.GEOJSON:
+        collection = {"type": "FeatureCollection", "features": [_feature(record) for record in held]}
+        _line(_json(collection))
+    elif format is OutputFormat.TABLE and held:
+        _print_table(held, columns or list(held[0]))
+    return count
+
+
+def _print_table(records: list[dict[str, Any]], columns: list[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        numeric = all(isinstance(record.get(column), int | float | None) for record in records)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for record in records:
+        table.add_row(*(_place_cell(column, record.get(column)) for column in columns))
+    # Brackets in file names are no markup. In a pipe nothing is folded, whatever the width.
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not sys.stdout.isatty():
+        console.width = console.measure(table, options=console.options.update(width=10_000)).maximum
+    with console.capture() as capture:
+        console.print(table)
+    _line("\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n"))
+
+
+def print_listing(record: dict[str, Any], first: bool = True) -> None:
+    """A record on stdout as lines of name and value, an empty line before all but the first."""
+    if not first:
+        _line("")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for name, value in clean(record).items():
+        line = f"{name:>16}  {_listed(value)}"
+        hanging = " " * (18 if width >= 50 else 4)
+        for part in wrap(line, width, subsequent_indent=hanging, break_on_hyphens=False) if width else [line]:
+            _line(part)
+
+
+def _listed(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_listed(one)}" for key, one in value.items()) or "-"
+    if isinstance(value, list):
+        return "; ".join(map(_listed, value)) or "-"
+    return f"{value:.9g}" if isinstance(value, float) else printable(str(value))

@@ -1,0 +1,1 @@
+"""Configuration: every default once (`schema`), presets as TOML, and how settings override each other (`load`)."""

@@ -1,0 +1,1 @@
+"""Where data sets are made from: aerial rasters and geotagged pictures."""

@@ -1,0 +1,1 @@
+"""How good answers are: pure functions over ranks and positions."""

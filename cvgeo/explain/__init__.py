@@ -1,0 +1,1 @@
+"""Pictures that explain a result to a person: arrays in, arrays out."""

@@ -1,0 +1,119 @@
+"""The answer on the imagery: candidates by rank, the heading of the best, the true place where it is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cvgeo.explain import drawing
+
+
+@dataclass
+class Candidate:
+    """One place on the map: its pixel (row, column), rank, score, and the heading of the picture if it is known."""
+
+    row: float
+    column: float
+    rank: int
+    score: float
+    heading: float | None = None
+
+
+def _arrow(draw: ImageDraw.ImageDraw, at: tuple[float, float], heading: float, length: float, radius: float) -> None:
+    angle = math.radians(heading)
+    ahead = (math.sin(angle), -math.cos(angle))
+    side = (-ahead[1], ahead[0])
+
+    def point(forward: float, sideways: float) -> tuple[float, float]:
+        return (
+            at[0] + forward * ahead[0] + sideways * side[0],
+            at[1] + forward * ahead[1] + sideways * side[1],
+        )
+
+    half = radius * 0.45
+    shape = [
+        point(radius, -half),
+        point(length - 2 * half, -half),
+        point(length - 2 * half, -2 * half),
+        point(length, 0),
+        point(length - 2 * half, 2 * half),
+        point(length - 2 * half, half),
+        point(radius, half),
+    ]
+    draw.polygon(shape, fill=drawing.FOUND, outline=drawing.PAPER)
+
+
+def draw_map(
+    ortho: np.ndarray,
+    candidates: Sequence[Candidate],
+    metres_per_pixel: float,
+    title: str,
+    truth: tuple[float, float] | None = None,
+    attribution: str = "",
+) -> np.ndarray:
+    """Draw ranked candidates on a north-up picture of the area.
+
+    Args:
+        ortho: (H, W, 3) uint8 RGB, north up.
+        candidates: in order of rank; the first is drawn largest and on top.
+        metres_per_pixel: of `ortho`, for the scale bar.
+        title: one line above the map.
+        truth: pixel (row, column) of the true place, drawn as a ring.
+        attribution: whom the imagery is from, below the map's title.
+
+    Returns:
+        (H + header, W, 3) uint8 RGB.
+    """
+    # The imagery steps back a little so that the marks stand out.
+    faded = (ortho.astype(np.float32) * 0.8 + 36).clip(0, 255).astype(np.uint8)
+    picture = Image.fromarray(faded)
+    unit = max(12, min(picture.size) // 44)
+    draw = ImageDraw.Draw(picture)
+    for candidate in reversed(candidates):
+        best = candidate.rank == 1
+        at, radius = (candidate.column, candidate.row), unit * (0.95 if best else 0.75)
+        if best and candidate.heading is not None:
+            _arrow(draw, at, candidate.heading, unit * 3.4, radius)
+        colour = drawing.FOUND if best else drawing.OTHER
+        drawing.disc(draw, at, radius, colour, str(candidate.rank), round(unit * (1.1 if best else 0.9)))
+    if truth is not None:
+        row, column = truth
+        for radius, colour, width in ((1.5, drawing.PAPER, unit // 2), (1.42, drawing.TRUE, unit // 3)):
+            box = (column - radius * unit, row - radius * unit, column + radius * unit, row + radius * unit)
+            draw.ellipse(box, outline=colour, width=width)
+    drawing.scale_bar(picture, metres_per_pixel, unit)
+    drawing.north_arrow(picture, unit)
+    return np.asarray(_with_header(picture, title, unit, truth is not None, len(candidates), attribution))
+
+
+def _with_header(
+    picture: Image.Image, title: str, unit: int, with_truth: bool, count: int, attribution: str
+) -> Image.Image:
+    height = unit * 4
+    sheet = Image.new("RGB", (picture.width, picture.height + height), drawing.PAPER)
+    sheet.paste(picture, (0, height))
+    draw = ImageDraw.Draw(sheet)
+    draw.text((unit, unit * 0.6), title, fill=drawing.INK, font=drawing.font(round(unit * 1.25)))
+    x, y = unit * 1.6, unit * 3.05
+    legend = [(drawing.FOUND, "1", "best match, arrow: heading")]
+    if count > 1:
+        legend.append((drawing.OTHER, "2", f"next {count - 1}"))
+    size = round(unit * 0.95)
+    for colour, text, label in legend:
+        drawing.disc(draw, (x, y), unit * 0.62, colour, text, round(unit * 0.8))
+        draw.text((x + unit, y), label, fill=drawing.MUTED, font=drawing.font(size), anchor="lm")
+        x += unit * 3 + draw.textlength(label, font=drawing.font(size))
+    if with_truth:
+        radius = unit * 0.6
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=drawing.TRUE, width=max(2, unit // 4))
+        draw.text((x + unit, y), "true place", fill=drawing.MUTED, font=drawing.font(size), anchor="lm")
+        x += unit * 3 + draw.textlength("true place", font=drawing.font(size))
+    if attribution:
+        right = sheet.width - unit
+        text = drawing.shortened(draw, f"imagery: {attribution}", size, max(1, round(right - x)))
+        draw.text((right, y), text, fill=drawing.MUTED, font=drawing.font(size), anchor="rm")
+    return sheet

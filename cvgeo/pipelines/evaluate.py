@@ -1,0 +1,414 @@
+"""`cvgeo evaluate`: how well a model finds the panoramas of a data set among its tiles."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cvgeo.data.conventions import check_conventions, conventions_of
+from cvgeo.data.missing import without_missing
+from cvgeo.data.readers import open_dataset
+from cvgeo.data.schema import POSITIVE, SEMI_POSITIVE, Dataset
+from cvgeo.errors import InputError, UsageError
+from cvgeo.evaluation import metrics
+from cvgeo.geometry.geodesy import distance_m, move, offset_metres
+from cvgeo.losses import OffsetRegressionLoss
+from cvgeo.paths import write_text
+from cvgeo.pipelines.answers import FULL_TURN, Answers, EvaluateOptions, choose_split, embed_queries
+from cvgeo.pipelines.azimuth import azimuth_finder, headings_of
+from cvgeo.pipelines.embed import (
+    EmbedOptions,
+    dataset_source,
+    embed_source,
+    header_of,
+    load_azimuth_model,
+    load_model,
+)
+from cvgeo.pipelines.probabilities import fit_probabilities, judged_queries
+from cvgeo.report import Reporter
+from cvgeo.retrieval import EmbeddingStore
+from cvgeo.retrieval.exact import Part, Ranks, ranks
+from cvgeo.retrieval.heading import Scorer
+from cvgeo.retrieval.peaks import fit_sharpness, seen_share, share_within
+from cvgeo.training.calibration import require_checkpoint
+from cvgeo.training.checkpoint import annotate, heading_sharpness, load_offset_head, trained_conventions
+
+COLLAPSE_SAMPLE = 1000
+HEAD_ROWS = 4096  # pairs that the offset head is given at once
+
+
+@dataclass
+class _Headings:
+    """Headings that were found, query by query: degrees that they are off (Q,), and curves of the scores (Q, T).
+
+    `errors` by the right tile, `top` by the one that came first; NaN where the true heading is unknown. `hfov` (Q,) is
+    what was seen.
+    """
+
+    errors: np.ndarray
+    top: np.ndarray
+    curves: np.ndarray
+    hfov: np.ndarray
+
+    def take(self, some: np.ndarray) -> _Headings:
+        """Those of some of the queries."""
+        return _Headings(*(getattr(self, one.name)[some] for one in fields(self)))
+
+
+@dataclass
+class _Outcome:
+    """What came out for the queries of one scope, row by row."""
+
+    scope: str
+    queries: np.ndarray
+    gallery: np.ndarray
+    positives: np.ndarray
+    ranks: Ranks
+    top: np.ndarray
+    score: np.ndarray
+    covers: np.ndarray
+    errors_m: np.ndarray
+    headings: _Headings | None = None
+    offset_errors_m: np.ndarray | None = None
+
+
+def _pairs_in(answers: Answers, queries: np.ndarray, gallery: np.ndarray, role: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of a role as positions among these queries and among these (ascending) rows of the store."""
+    pairs = answers.data.pairs
+    position = np.full(len(answers.data.panoramas), -1)
+    position[answers.queries.rows[queries]] = np.arange(len(queries))
+    query, row = position[pairs.panorama], answers.tile_row[pairs.tile]
+    place = np.minimum(np.searchsorted(gallery, row), len(gallery) - 1)
+    keep = (pairs.role == role) & (query >= 0) & (row >= 0) & (gallery[place] == row)
+    return query[keep], place[keep]
+
+
+def _evaluate_scope(answers: Answers, scope: str, queries: np.ndarray, tiles: np.ndarray) -> _Outcome | None:
+    """One scope: these queries among these tiles of the data set; None where no query has a positive among them."""
+    gallery = np.unique(answers.tile_row[tiles])
+    gallery = gallery[gallery >= 0]
+    if not len(gallery) or not len(queries):
+        return None
+    with_positive = np.unique(_pairs_in(answers, queries, gallery, POSITIVE)[0])
+    queries = queries[with_positive]
+    if not len(queries):
+        return None
+    positive = _pairs_in(answers, queries, gallery, POSITIVE)
+    semi = _pairs_in(answers, queries, gallery, SEMI_POSITIVE)
+    scorer, part = answers.queries.part(queries), Part(answers.store, gallery)
+    ranked = ranks(part, scorer, positive, semi)
+    counts = np.bincount(positive[0], minlength=len(queries))
+    paired = set(zip(*(np.concatenate(both).tolist() for both in zip(positive, semi, strict=True)), strict=True))
+    outcome = _Outcome(
+        scope,
+        queries,
+        np.full(len(queries), len(gallery)),
+        counts,
+        ranked,
+        gallery[ranked.top],
+        ranked.top_score,
+        np.array([(query, place) in paired for query, place in enumerate(ranked.top.tolist())]),
+        np.full(len(queries), np.nan),
+    )
+    _add_distances(answers, outcome)
+    if answers.head is not None:
+        outcome.offset_errors_m = _offset_errors(answers, answers.head, outcome, scorer)
+    if answers.queries.turns > 1:
+        _, first = np.unique(positive[0], return_index=True)
+        outcome.headings = _headings(answers, outcome, scorer, gallery[positive[1][first]])
+    return outcome
+
+
+def _headings(answers: Answers, outcome: _Outcome, scorer: Scorer, right: np.ndarray) -> _Headings:
+    """How far off the headings are that the right tiles (Q,) and the top ones give."""
+    rows = answers.queries.rows[outcome.queries]
+    every = np.arange(len(rows))
+    if answers.azimuth is None:
+        curves, top = (scorer.curves(every, answers.store.fetch(tiles)) for tiles in (right, outcome.top))
+    else:
+        curves, top = (_azimuth_curves(answers, rows, tiles) for tiles in (right, outcome.top))
+    apart = [headings_of(one, FULL_TURN, 1.0)[0] + answers.queries.turned[rows] for one in (curves, top)]
+    errors = ((one + FULL_TURN / 2) % FULL_TURN - FULL_TURN / 2 for one in apart)
+    return _Headings(*errors, curves, answers.queries.hfov[rows])
+
+
+def _azimuth_curves(answers: Answers, panoramas: np.ndarray, tiles: np.ndarray) -> np.ndarray:
+    """Scores (Q, A) of panoramas and rows of the store at every turn by the azimuth model; NaN where one is missing."""
+    queries = answers.azimuth_queries
+    place = np.searchsorted(queries.rows, panoramas).clip(max=len(queries.rows) - 1)
+    curves = answers.azimuth.curves(queries.scorer, place, tiles)
+    curves[queries.rows[place] != panoramas] = np.nan
+    return curves
+
+
+def _add_distances(answers: Answers, outcome: _Outcome) -> None:
+    """How far the top tile's centre is from the panorama, and whether the tile shows its place."""
+    table, columns = answers.data.panoramas, answers.store.columns
+    rows = answers.queries.rows[outcome.queries]
+    places = np.stack([table.lat[rows], table.lon[rows], columns.lat[outcome.top], columns.lon[outcome.top]])
+    known = ~np.isnan(places).any(axis=0)
+    if not known.any():
+        return
+    outcome.errors_m[known] = distance_m(*places[:, known])
+    north, east = offset_metres(*places[:, known])
+    half = columns.ground_m[outcome.top[known]] / 2
+    outcome.covers[known] |= (np.abs(north) <= half) & (np.abs(east) <= half)
+
+
+@torch.inference_mode()
+def _offset_errors(answers: Answers, head: OffsetRegressionLoss, outcome: _Outcome, scorer: Scorer) -> np.ndarray:
+    """Metres (Q,) between a panorama and where the offset head puts it within the top tile, NaN where unknown."""
+    table, columns, top = answers.data.panoramas, answers.store.columns, outcome.top
+    predicted = np.empty((len(top), 2))
+    for start in range(0, len(top), HEAD_ROWS):
+        some = np.arange(start, min(start + HEAD_ROWS, len(top)))
+        tiles = answers.store.fetch(top[some])
+        ground = scorer.at_best_turn(some, tiles)
+        predicted[some] = head.predict(torch.from_numpy(ground), torch.from_numpy(tiles)).numpy()
+    errors = np.full(len(top), np.nan)
+    known = ~np.isnan(outcome.errors_m) & np.isfinite(columns.ground_m[top])
+    rows, top = answers.queries.rows[outcome.queries][known], top[known]
+    north, east = predicted[known].T * columns.ground_m[top]
+    found = move(columns.lat[top], columns.lon[top], north, east)
+    errors[known] = distance_m(table.lat[rows], table.lon[rows], *found)
+    return errors
+
+
+def _pooled(outcomes: list[_Outcome]) -> _Outcome:
+    """Several scopes as one: each query keeps the gallery that it was searched in."""
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(one, name) for one in outcomes])
+
+    found = [one.ranks for one in outcomes]
+    pooled_ranks = Ranks(*(np.concatenate([getattr(one, key) for one in found]) for key in vars(found[0])))
+    arrays = {name: joined(name) for name in ("queries", "gallery", "positives", "top", "score", "covers", "errors_m")}
+    headings = None
+    if outcomes[0].headings is not None:
+        every = [one.headings for one in outcomes]
+        headings = _Headings(
+            *(np.concatenate([getattr(headings, one.name) for headings in every]) for one in fields(_Headings))
+        )
+    offsets = joined("offset_errors_m") if outcomes[0].offset_errors_m is not None else None
+    rest = {"headings": headings, "offset_errors_m": offsets}
+    return _Outcome("within sources", ranks=pooled_ranks, **rest, **arrays)
+
+
+def _record(
+    outcome: _Outcome, turns: int, protocol: str | None, hfov: float | None, sharpness: float
+) -> dict[str, Any]:
+    sizes = np.unique(outcome.gallery)
+    record = {
+        "scope": outcome.scope,
+        "protocol": protocol,
+        "queries": len(outcome.queries),
+        "gallery": int(sizes[0]) if len(sizes) == 1 else round(float(outcome.gallery.mean()), 1),
+        "chance": float(np.mean(outcome.positives / outcome.gallery)),
+        **metrics.summarise(
+            outcome.ranks.exact,
+            outcome.gallery,
+            masked=outcome.ranks.masked,
+            covers=outcome.covers,
+            errors_m=outcome.errors_m,
+            offset_errors_m=outcome.offset_errors_m,
+        ),
+    }
+    if hfov is not None:
+        record["hfov"] = hfov
+    if outcome.headings is not None:
+        found = outcome.headings
+        record |= metrics.heading_metrics(found.errors, FULL_TURN / turns, found.top)
+        sd = headings_of(found.curves, found.hfov, sharpness)[1]
+        record["median_heading_sd_deg"] = float(np.nanmedian(sd))
+        record["heading_within_sd"] = share_within(found.errors, sd)
+    return record
+
+
+def _scopes(answers: Answers, options: EvaluateOptions) -> Iterator[_Outcome]:
+    data, every_query = answers.data, np.arange(len(answers.queries.rows))
+    overall = _evaluate_scope(answers, "overall", every_query, np.arange(len(data.tiles)))
+    if overall is None:
+        raise InputError("no panorama with its tile could be embedded", path=data.root, mend="see the failures above")
+    yield overall
+    sources = sorted(set(data.panoramas.source) - {""})
+    if not options.within_source and len(sources) < 2:
+        return
+    within = []
+    for source in sources:
+        queries = np.array([q for q in every_query if data.panoramas.source[answers.queries.rows[q]] == source], int)
+        tiles = np.array([t for t, name in enumerate(data.tiles.source) if name == source], int)
+        outcome = _evaluate_scope(answers, f"within {source}", queries, tiles)
+        if outcome is not None:
+            within.append(outcome)
+            yield outcome
+    if within:
+        yield _pooled(within)
+
+
+def evaluate(
+    dataset: str,
+    *,
+    reporter: Reporter,
+    model: str,
+    weights: str | None = None,
+    store: str | None = None,
+    query_store: str | None = None,
+    per_query: Path | None = None,
+    reliability: Path | None = None,
+    options: EvaluateOptions | None = None,
+    embedding: EmbedOptions | None = None,
+) -> list[dict[str, Any]]:
+    """Search each panorama of a split among the tiles of that split.
+
+    Args:
+        dataset: name or path.
+        model, weights: as for `cvgeo embed`.
+        store, query_store: stores of the tiles and of the panoramas, brought up to date; temporary ones by default.
+        per_query: CSV (or .jsonl) file of each query's outcome, the overall one first.
+        reliability: .png or .svg file of the reliability diagram; the model must be calibrated.
+
+    Returns:
+        A record for the split as a whole; for a data set of several sources (or on demand) one for each source among
+        its own tiles, and one over all of these.
+    """
+    options, embedding = options or EvaluateOptions(), embedding or EmbedOptions()
+    if options.calibrate:
+        require_checkpoint(model)
+    data = choose_split(open_dataset(dataset), options.split, reporter)
+    data = without_missing(data, embedding.skip_missing, reporter)
+    embedder, *reference = load_model(model, weights, embedding.device)
+    trained = trained_conventions(reference[0])
+    check_conventions(trained, conventions_of(data), "both", data.root, embedding.allow_mismatch, reporter)
+    with tempfile.TemporaryDirectory(prefix="cvgeo-") as scratch:
+        tiles_path = Path(store or os.path.join(scratch, "tiles.h5"))
+        header = header_of(embedder, *reference, "aerial", data.conventions)
+        tiles = dataset_source(data, "aerial", embedder)
+        if options.azimuth is not None and _keeps_maps(store):
+            heading_model = load_azimuth_model(options.azimuth, weights, embedding.device)
+            tiles, header = tiles.with_azimuth(heading_model), heading_model.on(header)
+        embed_source(tiles, embedder, header, tiles_path, embedding, reporter)
+        queries_path = Path(query_store or os.path.join(scratch, "queries.h5"))
+        queries = embed_queries(data, embedder, queries_path, tuple(reference), options, embedding, reporter)
+        with EmbeddingStore(tiles_path) as gallery:
+            answers = Answers(data, gallery, queries, load_offset_head(reference[0], embedder.descriptor_size))
+            if options.azimuth is not None:
+                _add_azimuth(answers, weights, Path(scratch), options, embedding, reporter)
+            outcomes = list(_scopes(answers, options))
+            _warn(answers, outcomes[0], reporter)
+            sharpness = _sharpness(options.azimuth or reference[0], outcomes[0], options, reporter)
+            if options.calibrate:
+                fit_probabilities(answers, embedder, tuple(reference), Path(scratch), options, embedding, reporter)
+            judged = judged_queries(answers, reference[0], options, reliability)
+            if per_query is not None:
+                write_text(per_query, _per_query(answers, outcomes, per_query.suffix.lower() in (".jsonl", ".json")))
+    protocol = _protocol(data, reporter)
+    records = [_record(outcome, queries.turns, protocol, options.hfov, sharpness) for outcome in outcomes]
+    records[0] |= {} if judged is None else judged.record()
+    return records
+
+
+def _protocol(data: Dataset, reporter: Reporter) -> str | None:
+    """What the data set's readers say of how it is evaluated, told."""
+    protocol = "; ".join(dict.fromkeys(data.protocols.values())) or None
+    if protocol:
+        reporter.note(f"protocol: {protocol}")
+    return protocol
+
+
+def _keeps_maps(store: str | None) -> bool:
+    """Whether a store that is kept holds azimuth maps, or is yet to be made; in others the shortlist's are enough."""
+    if store is None or not os.path.exists(store):
+        return store is not None
+    with EmbeddingStore(store) as there:
+        return there.header.azimuth_dimension > 0
+
+
+def _add_azimuth(
+    answers: Answers,
+    weights: str | None,
+    scratch: Path,
+    options: EvaluateOptions,
+    embedding: EmbedOptions,
+    reporter: Reporter,
+) -> None:
+    """Have headings found by the azimuth model."""
+    finder = azimuth_finder(answers.store, options.azimuth, weights, embedding.device, reporter)
+    model = finder.azimuth
+    reference = model.reference, model.weights
+    path = scratch / "azimuth.h5"
+    answers.azimuth = finder
+    answers.azimuth_queries = embed_queries(answers.data, model.model, path, reference, options, embedding, reporter)
+
+
+def _sharpness(reference: str, overall: _Outcome, options: EvaluateOptions, reporter: Reporter) -> float:
+    """How scores become probabilities of headings: as the checkpoint says, or measured here and written to it."""
+    if not options.calibrate_heading:
+        return heading_sharpness(reference)
+    if overall.headings is None:
+        raise UsageError("headings can be calibrated where they are unknown", mend="add --heading unknown")
+    found = overall.headings.take(np.flatnonzero(~np.isnan(overall.headings.errors)))
+    if not len(found.errors):
+        raise InputError("no panorama has a known heading to calibrate with", mend="use a data set that has them")
+    sharpness = round(fit_sharpness(found.curves, seen_share(found.hfov), found.errors), 4)
+    annotate(reference, heading_sharpness=sharpness)
+    reporter.note(f"{reference}: holds the sharpness of headings {sharpness:.4g}, of {len(found.errors)} queries")
+    return sharpness
+
+
+def _warn(answers: Answers, overall: _Outcome, reporter: Reporter) -> None:
+    rows = answers.tile_row[answers.tile_row >= 0]
+    sample = rows[:: max(1, len(rows) // COLLAPSE_SAMPLE)]
+    if metrics.collapsed(answers.store.fetch(sample)):
+        reporter.warn("all tiles have (nearly) the same embedding: the model tells no place from another")
+    left_out = len(answers.data.panoramas) - len(overall.queries)
+    if left_out:
+        reporter.warn(f"{left_out} panoramas are left out: they, or their tiles, are not there or have no pair")
+
+
+def _per_query(answers: Answers, outcomes: list[_Outcome], as_json: bool) -> str:
+    records = [
+        record for outcome in outcomes if outcome.scope != "within sources" for record in _rows(answers, outcome)
+    ]
+    if as_json:
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _rows(answers: Answers, outcome: _Outcome) -> Iterator[dict[str, Any]]:
+    table = answers.data.panoramas
+    for place, row in enumerate(answers.queries.rows[outcome.queries].tolist()):
+        error = float(outcome.errors_m[place])
+        record = {
+            "scope": outcome.scope,
+            "query": table.id[row],
+            "source": table.source[row],
+            "rank": int(outcome.ranks.exact[place]),
+            "rank_masked": int(outcome.ranks.masked[place]),
+            "positive_score": round(float(outcome.ranks.best_score[place]), 6),
+            "top": answers.store.columns.id[outcome.top[place]],
+            "top_score": round(float(outcome.score[place]), 6),
+            "covers": bool(outcome.covers[place]),
+            "error_m": None if math.isnan(error) else round(error, 2),
+        }
+        if outcome.offset_errors_m is not None:
+            error = float(outcome.offset_errors_m[place])
+            record["error_offset_m"] = None if math.isnan(error) else round(error, 2)
+        if outcome.headings is not None:
+            off = float(outcome.headings.errors[place])
+            record["heading_error_deg"] = None if math.isnan(off) else round(off, 2)
+        yield record

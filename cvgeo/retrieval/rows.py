@@ -1,0 +1,418 @@
+"""The rows of an embedding store, and one HDF5 file of them, written once and never changed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cvgeo.errors import InputError, MismatchError, explain_os_error
+from cvgeo.paths import atomic_file
+
+FORMAT = "cvgeo.embeddings"
+FORMAT_VERSION = 2
+WITHOUT_AZIMUTH = 1  # the format of a store without azimuth maps, which older programs read as well
+OLDEST_VERSION = 1  # of those that are written still; files of older ones are migrated
+HASH_BYTES = 32
+NUMBERS = {"lat": np.float64, "lon": np.float64, "gsd_m": np.float64, "ground_m": np.float64}
+STAMPS = {"placement": np.uint64, "size": np.int64, "mtime_ns": np.int64}
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What made a store's embeddings: `search` refuses a model with another fingerprint.
+
+    `azimuth_dimension` is the length of the azimuth maps beside the embeddings, 0 for none; `azimuth_model`,
+    `azimuth_weights` and `azimuth_fingerprint` tell which model made them, as `model`, `weights` and `fingerprint` do.
+
+    `column0_heading` and `polar_convention` are those of the views; `azimuth_columns` is how many azimuth columns the
+    descriptor consists of, 0 where it cannot be rolled; `model` and `weights` are what to load the model by.
+    """
+
+    fingerprint: str
+    dimension: int
+    view: str
+    model: str = ""
+    weights: str = ""
+    model_config: dict[str, Any] = field(default_factory=dict)
+    azimuth_columns: int = 0
+    column0_heading: float = 180.0
+    polar_convention: str = "paper"
+    conventions: dict[str, Any] = field(default_factory=dict)
+    created_by: str = ""
+    azimuth_dimension: int = 0
+    azimuth_model: str = ""
+    azimuth_weights: str = ""
+    azimuth_fingerprint: str = ""
+
+    def made_alike(self, other: StoreHeader) -> bool:
+        """Whether rows of both may stand in one store."""
+        names = ("fingerprint", "dimension", "view", "azimuth_fingerprint", "azimuth_dimension")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+AZIMUTH_ATTRIBUTES = ("azimuth_dimension", "azimuth_model", "azimuth_weights", "azimuth_fingerprint")
+
+
+@dataclass
+class StoreRows:
+    """Rows of a store as columns.
+
+    `embedding` (N, D) float16 unit vectors; positions NaN where unknown; `ground_m` the side of the ground that a tile
+    shows; `content_hash` (N, 32) uint8, SHA-256 of the picture's bytes; `placement` a hash of what else went into the
+    view (heading, fields of view); `size` and `mtime_ns` of the file when it was read. `azimuth` (N, M) float16 are
+    unit vectors of azimuth columns from which headings are found, M = 0 in a store without them.
+    """
+
+    id: list[str]
+    embedding: np.ndarray
+    path: list[str]
+    lat: np.ndarray
+    lon: np.ndarray
+    gsd_m: np.ndarray
+    ground_m: np.ndarray
+    content_hash: np.ndarray
+    placement: np.ndarray
+    size: np.ndarray
+    mtime_ns: np.ndarray
+    azimuth: np.ndarray
+
+    @classmethod
+    def of(
+        cls, id: Sequence[str], embedding: np.ndarray, path: Sequence[str] | None = None, **columns: Any
+    ) -> StoreRows:
+        """Rows from ids and embeddings; columns that are not given are unknown."""
+        count = len(id)
+        hashes = columns.get("content_hash", np.zeros((count, HASH_BYTES)))
+        columns["content_hash"] = np.asarray(hashes, dtype=np.uint8).reshape(count, HASH_BYTES)
+        for name, kind in {**NUMBERS, **STAMPS}.items():
+            columns[name] = np.asarray(columns.get(name, np.full(count, np.nan if name in NUMBERS else 0)), dtype=kind)
+        embedding = np.ascontiguousarray(embedding, dtype=np.float16)
+        columns["azimuth"] = np.ascontiguousarray(columns.get("azimuth", np.zeros((count, 0))), dtype=np.float16)
+        rows = cls(id=list(id), embedding=embedding, path=list(path or [""] * count), **columns)
+        if any(len(getattr(rows, one.name)) != count for one in fields(rows)):
+            raise ValueError("columns of different lengths")
+        return rows
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def take(self, rows: np.ndarray) -> StoreRows:
+        """These rows, in this order."""
+        return StoreRows(
+            **{
+                one.name: [value[row] for row in rows] if isinstance(value, list) else value[rows]
+                for one in fields(self)
+                for value in [getattr(self, one.name)]
+            }
+        )
+
+    def without_embeddings(self) -> StoreRows:
+        """The same rows with embeddings and azimuth maps of length 0, to hold many of them."""
+        return replace(self, embedding=self.embedding[:, :0].copy(), azimuth=self.azimuth[:, :0].copy())
+
+    @classmethod
+    def joined(cls, parts: Sequence[StoreRows]) -> StoreRows:
+        """Several tables one after the other."""
+        return cls(
+            **{
+                one.name: list(chain(*values)) if isinstance(values[0], list) else np.concatenate(values)
+                for one in fields(cls)
+                for values in [[getattr(part, one.name) for part in parts]]
+            }
+        )
+
+
+def row_checksums(rows: StoreRows) -> np.ndarray:
+    """CRC-32 of each row over all its columns, (N,) uint32: any changed bit of a row is noticed."""
+    numbers = [getattr(rows, name).view(np.uint8).reshape(len(rows), 8) for name in (*NUMBERS, *STAMPS)]
+    metadata = np.concatenate([*numbers, rows.content_hash], axis=1)
+    sums = np.empty(len(rows), np.uint32)
+    for row, (embedding, azimuth, numbers) in enumerate(zip(rows.embedding, rows.azimuth, metadata, strict=True)):
+        text = _encode(f"{rows.id[row]}\n{rows.path[row]}")
+        # Without an azimuth map the sum is as it was before there were any.
+        vectors = zlib.crc32(azimuth.data, zlib.crc32(embedding.data)) if azimuth.size else zlib.crc32(embedding.data)
+        sums[row] = zlib.crc32(text, zlib.crc32(numbers.data, vectors))
+    return sums
+
+
+@dataclass(frozen=True)
+class Migration:
+    """How files of one version are read as those of the next.
+
+    attributes: gives the file's attributes as the next version has them. columns: likewise its columns by name, all but
+    the embeddings. checksums: of rows as they are read now, those (N,) uint32 that files of that version hold.
+    """
+
+    attributes: Callable[[dict[str, Any]], dict[str, Any]]
+    columns: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
+    checksums: Callable[[StoreRows], np.ndarray] = row_checksums
+
+
+# By the version that they start from; a writer brings the whole store up to date, a reader leaves the files.
+MIGRATIONS: dict[int, Migration] = {}
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def write_rows(
+    path: Path, header: StoreHeader, blocks: Iterable[StoreRows], count: int, joined_through: int = -1
+) -> None:
+    """Write one file of rows, whole or not at all. The embeddings stream; the other columns are held.
+
+    `joined_through` is the number of the newest part whose rows this file holds already.
+    """
+    with atomic_file(path) as temporary, _new_file(temporary) as file:
+        version = FORMAT_VERSION if header.azimuth_dimension else max(WITHOUT_AZIMUTH, OLDEST_VERSION)
+        file.attrs.update(format=FORMAT, format_version=version, joined_through=joined_through)
+        for name, value in asdict(header).items():
+            if name in AZIMUTH_ATTRIBUTES and not header.azimuth_dimension:
+                continue
+            file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+        # Contiguous, not chunked: rows are then read straight from the file, and random ones cheaply.
+        embeddings = file.create_dataset("embeddings", (count, header.dimension), np.float16)
+        size = header.azimuth_dimension
+        maps = file.create_dataset("azimuth", (count, size), np.float16) if size else None
+        empty = StoreRows.of([], np.zeros((0, header.dimension)))
+        held, sums = [empty.without_embeddings()], [row_checksums(empty)]
+        start = 0
+        for block in blocks:
+            if len(block):
+                embeddings[start : start + len(block)] = block.embedding
+                if maps is not None:
+                    maps[start : start + len(block)] = block.azimuth
+            start += len(block)
+            sums.append(row_checksums(block))
+            held.append(block.without_embeddings())
+        if start != count:
+            raise ValueError(f"{start} rows where {count} were announced")
+        file["checksum"] = np.concatenate(sums)
+        _write_columns(file, StoreRows.joined(held))
+
+
+class _Sink(io.FileIO):
+    """A file that takes all: HDF5 cannot close one of which a write failed, so the fault is kept for later."""
+
+    fault: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it; after a fault nothing."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while self.fault is None and done < len(view):
+                done += super().write(view[done:])
+        except OSError as error:
+            self.fault = error
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill all of it, with zeros behind the file's end.
+
+        HDF5 reads back what it has written, and h5py does not tell it of a short read: after a fault it would take
+        what happened to lie in memory for pointers, and crash.
+        """
+        view = memoryview(buffer).cast("B")
+        done = 0
+        while done < len(view) and (more := super().readinto(view[done:])):
+            done += more
+        view[done:] = bytes(len(view) - done)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length; after a fault, nothing: an error raised here would be pending while HDF5 calls on."""
+        try:
+            if self.fault is None:
+                return super().truncate(size)
+        except OSError as error:
+            self.fault = error
+        return self.tell() if size is None else size
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[h5py.File]:
+    # Raises the OSError of a write that failed, once HDF5 has let go of the file.
+    with _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w") as file:
+                yield file
+        except (OSError, RuntimeError):
+            if sink.fault is None:
+                raise
+        if sink.fault is not None:
+            raise sink.fault
+
+
+def _write_columns(file: h5py.File, rows: StoreRows) -> None:
+    for name in ("id", "path"):
+        values = np.array([_encode(value) for value in getattr(rows, name)], dtype=object)
+        file.create_dataset(name, data=values, shape=(len(rows),), dtype=h5py.string_dtype("utf-8"))
+    for name in (*NUMBERS, *STAMPS, "content_hash"):
+        file[name] = getattr(rows, name)
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is an embedding store, as far as its format says; a damaged one may not be known."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return file.attrs.get("format") == FORMAT
+    except (OSError, RuntimeError):
+        return False
+
+
+def _damaged(path: Path, fault: str) -> InputError:
+    return InputError(fault, path=path, mend="make the store again with cvgeo embed --overwrite")
+
+
+class RowFile:
+    """One HDF5 file of rows, opened for reading: columns in memory, embeddings read from the disk as they are needed.
+
+    Raises InputError where the file is damaged or something else, MismatchError where a newer program wrote it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            # The file never changes, so no lock is needed (and some network file systems have none).
+            with h5py.File(path, "r", locking=False) as file:
+                self._read_header(file)
+                self._read_columns(file)
+        except FileNotFoundError:
+            raise
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise explain_os_error(error, path, "read") from error
+            raise _damaged(path, f"damaged or not an embedding store ({' '.join(str(error).split())[:120]})") from error
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _read_header(self, file: h5py.File) -> None:
+        if file.attrs.get("format") != FORMAT:
+            raise InputError(
+                "an HDF5 file, but not an embedding store", path=self.path, mend="name a file made by cvgeo embed"
+            )
+        version = self.version = int(file.attrs["format_version"])
+        if version > FORMAT_VERSION:
+            raise MismatchError(f"store format {version} of a newer cvgeo", path=self.path, mend="update cvgeo")
+        if not set(range(version, OLDEST_VERSION)) <= set(MIGRATIONS):
+            fault = f"store format {version} of an older cvgeo, which is not read any more"
+            raise MismatchError(fault, path=self.path, mend="make the store again with cvgeo embed --overwrite")
+        attributes = dict(file.attrs)
+        for step in range(version, OLDEST_VERSION):
+            attributes = MIGRATIONS[step].attributes(attributes)
+        values: dict[str, Any] = {}
+        for one in fields(StoreHeader):
+            if one.name in AZIMUTH_ATTRIBUTES and one.name not in attributes:
+                continue
+            value = attributes[one.name]
+            values[one.name] = json.loads(value) if one.type.startswith("dict") else value
+            values[one.name] = value.item() if isinstance(value, np.generic) else values[one.name]
+        self.header = StoreHeader(**values)
+        self.joined_through = int(attributes["joined_through"])
+
+    def _read_columns(self, file: h5py.File) -> None:
+        self._count = file["embeddings"].shape[0]
+        self._offsets = {"embeddings": self._offset_of(file, "embeddings", self.header.dimension)}
+        if self.header.azimuth_dimension:
+            self._offsets["azimuth"] = self._offset_of(file, "azimuth", self.header.azimuth_dimension)
+        expected = dict.fromkeys(("id", "path", "checksum", *NUMBERS, *STAMPS), (self._count,))
+        expected["content_hash"] = (self._count, HASH_BYTES)
+        names = expected if self.version >= OLDEST_VERSION else set(file) - {"embeddings", "azimuth"}
+        # Before anything is read: a damaged length must not ask for all memory.
+        if any(file[name].shape[:1] != (self._count,) for name in names):
+            raise ValueError("columns of different lengths")
+        columns = {name: file[name][:] for name in names}
+        for step in range(self.version, OLDEST_VERSION):
+            columns = MIGRATIONS[step].columns(columns)
+        if any(columns[name].shape != shape for name, shape in expected.items()):
+            raise ValueError("columns of another form")
+        text = {name: [value.decode("utf-8", "surrogateescape") for value in columns[name]] for name in ("id", "path")}
+        numbers = {name: columns[name].astype(kind) for name, kind in {**NUMBERS, **STAMPS}.items()}
+        self.checksum = columns["checksum"]
+        empty = np.zeros((self._count, 0), np.float16)
+        vectors = {"embedding": empty, "azimuth": empty}
+        self.columns = StoreRows(**vectors, content_hash=columns["content_hash"], **text, **numbers)
+
+    def _offset_of(self, file: h5py.File, name: str, dimension: int) -> int:
+        """Where in the file the rows of a dataset of vectors begin."""
+        vectors = file[name]
+        if vectors.dtype != np.float16 or vectors.chunks or vectors.shape != (self._count, dimension):
+            raise ValueError(f"{name} are not contiguous float16 rows of the stated length")
+        offset = vectors.id.get_offset() or 0
+        if offset + self._count * dimension * 2 > os.path.getsize(self.path):
+            raise ValueError("truncated")
+        return offset
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Embeddings of rows start to stop, (stop - start, D) float16."""
+        return self._read("embeddings", self.header.dimension, start, stop)
+
+    def read_azimuth(self, start: int, stop: int) -> np.ndarray:
+        """Azimuth maps of rows start to stop, (stop - start, M) float16; M is 0 in a store without them."""
+        return self._read("azimuth", self.header.azimuth_dimension, start, stop)
+
+    def _read(self, name: str, dimension: int, start: int, stop: int) -> np.ndarray:
+        # Plain reads, not a memory map: a file cut short gives an error here, not a killed process.
+        rows = np.empty((stop - start, dimension), np.float16)
+        buffer = memoryview(rows).cast("B") if rows.size else memoryview(b"")
+        done = 0
+        while done < len(buffer):
+            place = self._offsets[name] + start * dimension * 2 + done
+            got = os.preadv(self._handle, [buffer[done:]], place)
+            if got == 0:
+                raise _damaged(self.path, "truncated")
+            done += got
+        return rows
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Embeddings of these rows, (n, D) float16."""
+        return self._gather("embeddings", self.header.dimension, rows)
+
+    def gather_azimuth(self, rows: np.ndarray) -> np.ndarray:
+        """Azimuth maps of these rows, (n, M) float16; M is 0 in a store without them."""
+        return self._gather("azimuth", self.header.azimuth_dimension, rows)
+
+    def _gather(self, name: str, dimension: int, rows: np.ndarray) -> np.ndarray:
+        found = np.empty((len(rows), dimension), np.float16)
+        if not found.size:
+            return found
+        buffer, length = memoryview(found).cast("B"), 2 * dimension
+        for start, row in zip(range(0, len(buffer), length), rows.tolist(), strict=True):
+            place = self._offsets[name] + row * length
+            if os.preadv(self._handle, [buffer[start : start + length]], place) < length:
+                raise _damaged(self.path, "truncated")
+        return found
+
+    def rows(self, start: int, stop: int) -> StoreRows:
+        """All columns of rows start to stop."""
+        part = self.columns.take(np.arange(start, stop))
+        part.embedding, part.azimuth = self.read(start, stop), self.read_azimuth(start, stop)
+        return part
+
+    def damaged_rows(self, at_once: int = 4096) -> Iterator[int]:
+        """Numbers of the rows whose checksum does not hold."""
+        checksums = MIGRATIONS[self.version].checksums if self.version < OLDEST_VERSION else row_checksums
+        for start in range(0, len(self), at_once):
+            stop = min(start + at_once, len(self))
+            wrong = checksums(self.rows(start, stop)) != self.checksum[start:stop]
+            yield from (start + np.flatnonzero(wrong)).tolist()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1

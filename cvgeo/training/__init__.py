@@ -1,0 +1,1 @@
+"""One trainer, and the checkpoints that it writes."""

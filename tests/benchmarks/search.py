@@ -1,0 +1,202 @@
+"""Exact search and the ranking of an evaluation against reading the file once and against the bare matrix products.
+
+    python tests/benchmarks/search.py [--quick] [--rows N] [--queries N] [--tiles N] [--rounds N] [--cpu] [--folder DIR]
+
+Prints one JSON line. All ways run in this process in turn, best of several rounds:
+
+- one query against a store of N rows of 512 half-precision numbers, over reading the store's bytes once;
+- 1,000 queries, as a share of the rate of the float32 matrix products alone over rows that are float32 in memory;
+- the ranking of QUERIES among TILES (VIGOR's numbers unless told) likewise; and how many times faster it is than the
+  way of the official evaluation: the full matrix, then a loop over the queries, on a slice of them, extrapolated.
+
+Peak memory is that of a fresh process each, above its imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows
+from cvgeo.retrieval.exact import BLOCK_ROWS, SCORES_AT_ONCE, ArrayGallery, ranks, search
+from cvgeo.retrieval.rows import write_rows
+
+DIMENSION, MANY, HITS, SLICE = 512, 1000, 10, 200
+
+
+def unit(generator: np.random.Generator, count: int, dimension: int = DIMENSION) -> np.ndarray:
+    """Random unit vectors (count, dimension) float32."""
+    rows = generator.standard_normal((count, dimension), dtype=np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def write_store(path: Path, rows: int) -> Path:
+    """A store of random rows, in blocks."""
+
+    def blocks() -> Iterator[StoreRows]:
+        generator = np.random.default_rng(0)
+        for start in range(0, rows, 10_000):
+            count = min(10_000, rows - start)
+            ids = [f"tile_{number:09d}" for number in range(start, start + count)]
+            lat, lon = generator.uniform(52, 53, count), generator.uniform(13, 14, count)
+            paths = [f"tiles/{id}.jpg" for id in ids]
+            yield StoreRows.of(ids, unit(generator, count).astype(np.float16), paths, lat=lat, lon=lon)
+
+    write_rows(path, StoreHeader("f" * 64, DIMENSION, "aerial"), blocks(), rows)
+    return path
+
+
+def timed(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of one call."""
+    started = clock()
+    work()
+    return clock() - started
+
+
+def in_turn(ways: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Best seconds of each way, all of them in turn in each round."""
+    seconds = [{name: timed(work, clock) for name, work in ways.items()} for _ in range(rounds)]
+    return {name: min(one[name] for one in seconds) for name in ways}
+
+
+def read_once(path: Path) -> None:
+    """Read a file's bytes into one buffer."""
+    buffer = bytearray(4 << 20)
+    with open(path, "rb", buffering=0) as handle:
+        while handle.readinto(buffer):
+            pass
+
+
+def products(rows: np.ndarray, queries: np.ndarray, total: int) -> None:
+    """The products of queries with `total` rows, over and over the same block of float32 rows, nothing kept."""
+    at_once = max(1, SCORES_AT_ONCE // BLOCK_ROWS)
+    out = np.empty((min(at_once, len(queries)), len(rows)), np.float32)
+    for start in range(0, total, len(rows)):
+        some = rows[: min(len(rows), total - start)]
+        for first in range(0, len(queries), at_once):
+            part = queries[first : first + at_once]
+            np.matmul(part, some.T, out=out[: len(part), : len(some)])
+
+
+def official(queries: np.ndarray, gallery: np.ndarray, positive: np.ndarray) -> int:
+    """VIGOR's evaluation of some queries: their full matrix, then one query at a time (methods.md, 2.9)."""
+    similarity = queries @ gallery.T
+    hits = 0
+    for number in range(len(queries)):
+        hits += int((similarity[number] > similarity[number, positive[number]]).sum() < 1)
+    return hits
+
+
+def peak_mib(call: str, *words: str) -> float:
+    """Peak resident memory of a fresh process that runs a function of this module, above its imports, in MiB."""
+    # Not ru_maxrss, which a child takes over from the process that starts it.
+    lines = "import re, sys; sys.path.insert(0, sys.argv[1]); import search as bench; "
+    lines += "status = lambda: open('/proc/self/status').read(); "
+    lines += r"peak = lambda: int(re.search(r'VmHWM:\s+(\d+)', status())[1]) / 1024; before = peak(); "
+    lines += f"bench.{call}(*sys.argv[2:]); print(peak() - before)"
+    done = subprocess.run(
+        [sys.executable, "-c", lines, str(Path(__file__).parent), *words], check=True, capture_output=True, text=True
+    )
+    return round(float(done.stdout), 1)
+
+
+def search_alone(path: str, queries: str) -> None:
+    """Open a store and search it."""
+    with EmbeddingStore(path) as store:
+        search(store, unit(np.random.default_rng(1), int(queries)), HITS)
+
+
+def rank_alone(tiles: str, queries: str) -> None:
+    """Rank queries among tiles held in half precision."""
+    generator = np.random.default_rng(2)
+    gallery = np.concatenate([unit(generator, 1000).astype(np.float16) for _ in range(-(-int(tiles) // 1000))])
+    count = int(queries)
+    positive = np.arange(count) % len(gallery)
+    ranks(ArrayGallery(gallery), unit(generator, count), (np.arange(count), positive))
+
+
+def measure_search(folder: Path, rows: int, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """The record of one query and of many against a store."""
+    path = write_store(folder / "rows.h5", rows)
+    generator = np.random.default_rng(1)
+    one, many, block = unit(generator, 1), unit(generator, MANY), unit(generator, BLOCK_ROWS)
+    with EmbeddingStore(path) as store:
+        best = in_turn({"read": lambda: read_once(path), "one": lambda: search(store, one, HITS)}, 2 * rounds, clock)
+        ways = {"products": lambda: products(block, many, rows), "many": lambda: search(store, many, HITS)}
+        best |= in_turn(ways, rounds, clock)
+    return {
+        "rows": rows,
+        "dimension": DIMENSION,
+        "read_s": round(best["read"], 3),
+        "one_query_s": round(best["one"], 3),
+        "one_over_read": round(best["one"] / best["read"], 2),
+        "products_s": round(best["products"], 2),
+        "many_queries_s": round(best["many"], 2),
+        "many_rate": round(best["products"] / best["many"], 3),
+        "search_peak_mib": peak_mib("search_alone", str(path), str(MANY)),
+    }
+
+
+def measure_ranking(tiles: int, queries: int, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """The record of an evaluation's ranking."""
+    generator = np.random.default_rng(2)
+    gallery, query = unit(generator, tiles).astype(np.float16), unit(generator, queries)
+    positive = generator.integers(0, tiles, queries)
+    block, wide = unit(generator, BLOCK_ROWS), gallery.astype(np.float32)
+    few = slice(0, min(SLICE, queries))
+    ways = {
+        "products": lambda: products(block, query, tiles),
+        "ranking": lambda: ranks(ArrayGallery(gallery), query, (np.arange(queries), positive)),
+        "official": lambda: official(query[few], wide, positive[few]),
+    }
+    best = in_turn(ways, rounds, clock)
+    whole = best["official"] * queries / (few.stop - few.start)
+    return {
+        "tiles": tiles,
+        "queries": queries,
+        "ranking_products_s": round(best["products"], 2),
+        "ranking_s": round(best["ranking"], 2),
+        "ranking_rate": round(best["products"] / best["ranking"], 3),
+        "official_s_extrapolated": round(whole, 2),
+        "ranking_times_faster": round(whole / best["ranking"], 2),
+        "ranking_peak_mib": peak_mib("rank_alone", str(tiles), str(queries)),
+    }
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Measure, print one JSON line, and return its record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="40,000 rows and 2,000 queries among 8,000 tiles")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--queries", type=int, default=52_000)
+    parser.add_argument("--tiles", type=int, default=90_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of all ways in turn")
+    parser.add_argument("--cpu", action="store_true", help="count CPU seconds: for a machine shared with other work")
+    parser.add_argument("--folder", type=Path, help="where the store is written for the while")
+    words = parser.parse_args(arguments)
+    if words.quick:
+        words.rows, words.queries, words.tiles = 40_000, 2_000, 8_000
+    clock = time.process_time if words.cpu else time.perf_counter
+    with tempfile.TemporaryDirectory(dir=words.folder) as folder:
+        record = measure_search(Path(folder), words.rows, words.rounds, clock)
+    record |= measure_ranking(words.tiles, words.queries, words.rounds, clock)
+    record |= {
+        "clock": "cpu" if words.cpu else "wall",
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+    }
+    print(json.dumps(record))
+    return record
+
+
+if __name__ == "__main__":
+    main()

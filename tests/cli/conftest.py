@@ -1,0 +1,181 @@
+"""The program as its users start it, and a program of toy commands in the same frame."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TOY = Path(__file__).with_name("toy_program.py")
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """The environment without what would change the program's behaviour, with a home of its own."""
+    passed = {key: value for key, value in os.environ.items() if not key.startswith(("CVGEO_", "XDG_", "_TYPER"))}
+    for key in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERMINAL_WIDTH", "PY_COLORS", "GITHUB_ACTIONS"):
+        passed.pop(key, None)
+    return passed | {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "home").mkdir()
+    return clean_environment(tmp_path / "home")
+
+
+@pytest.fixture
+def toy_words() -> list[str]:
+    """The command line that starts the toy program."""
+    return [sys.executable, str(TOY)]
+
+
+@pytest.fixture
+def program(tmp_path: Path, environment: dict[str, str]) -> Run:
+    """Run `cvgeo` (or the toy program) in an empty folder; options go to subprocess.run, `env` adds variables."""
+    (tmp_path / "here").mkdir()
+
+    def run(*words: str | bytes, toy: bool = False, env: dict[str, str] | None = None, **options: object):
+        start = [str(TOY)] if toy else ["-m", "cvgeo"]
+        settings = {"cwd": tmp_path / "here", "capture_output": True, "timeout": 120, "stdin": subprocess.DEVNULL}
+        return subprocess.run(
+            [sys.executable, *start, *words], env=environment | (env or {}), **{**settings, **options}
+        )
+
+    return run
+
+
+PRELOADED = Path(__file__).with_name("preloaded.py")
+# Every model that is trained or made from a preset in a workshop is this small.
+SMALL = [f"model.view.{kind}_{side}" for kind in ("ground", "aerial") for side in ("height=16", "width=64")]
+SETTINGS = f"""
+device = "cpu"
+jobs = 1
+[train]
+epochs = 1
+batch-size = 2
+threads = 1
+set = {[*SMALL, "model.backbone_options.width=8", "model.aggregator_options.columns=4"]}
+""".replace("'", '"')
+MAKE = """
+cvgeo build-dataset world --size-km 0.3 --panoramas 16 --seed 3 -o world
+cvgeo build-dataset pairs world/panoramas --aerial world/ortho.tif --tile-metres 30 --tile-size 64 -o data
+cvgeo train -d data --recipe demo -o runs/small
+cvgeo embed -d data --model runs/small -o tiles.h5
+"""
+
+
+@dataclass
+class Workshop:
+    """A folder of toys and the environment in which `cvgeo` is the program."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def shell(self, line: str, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run a line in bash in the folder."""
+        settings = {"cwd": self.folder, "env": self.environment, "capture_output": True, "text": True}
+        settings |= {"stdin": subprocess.DEVNULL, "errors": "surrogateescape", "timeout": timeout}
+        return subprocess.run(["bash", "-c", line], **{**settings, **options})
+
+    def copy(self, folder: Path) -> Workshop:
+        """The same toys in a folder of its own, files shared where the system can."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Workshop(folder, self.environment | {"CVGEO_STATE": str(folder / "state")})
+
+
+@contextmanager
+def preloaded_program(folder: Path, environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """An environment in which `cvgeo` is the program in a fork of a process that has its libraries loaded."""
+    (folder / "bin").mkdir(parents=True)
+    # The path of a socket may have a hundred letters; those of tests' folders are longer.
+    address = os.path.join(tempfile.mkdtemp(prefix="cvgeo-"), "socket")
+    words = f"'{sys.executable}' -S -E -s '{PRELOADED}' '{address}'"
+    (folder / "bin" / "cvgeo").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    (folder / "bin" / "cvgeo").chmod(0o755)
+    pipe = subprocess.PIPE
+    call = [sys.executable, str(PRELOADED), "--serve", address]
+    with subprocess.Popen(call, env=environment, stdin=pipe, stdout=pipe) as server:
+        try:
+            assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+            yield environment | {"PATH": f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"}
+        finally:
+            assert server.stdin is not None
+            server.stdin.close()
+            server.wait(timeout=20)
+            shutil.rmtree(os.path.dirname(address))
+
+
+def furnish(workshop: Workshop, make_dataset: Callable[..., Path]) -> None:
+    """Fill the folder, with the program itself."""
+    folder = workshop.folder
+    (folder / "cvgeo.toml").write_text(SETTINGS)
+    made = workshop.shell(f"set -e; {MAKE}", timeout=300)
+    assert made.returncode == 0, made.stderr
+    panoramas, tiles = sorted((folder / "world/panoramas").iterdir()), sorted((folder / "data/tiles").rglob("*.*"))
+    for name in ("bingmap/19", "photos", "sheets", "datasets"):
+        (folder / name).mkdir(parents=True)
+    copies = {
+        "pano.jpg": panoramas[0],
+        "tile.png": tiles[0],
+        "photos/1.jpg": panoramas[1],
+        "photos/2.jpg": panoramas[2],
+    }
+    copies |= {"bingmap/19/0000001.jpg": tiles[1], "ortho.tif": folder / "world/ortho.tif"}
+    copies |= {"sheets/a.tif": folder / "world/ortho.tif"}
+    for name, source in copies.items():
+        shutil.copy(source, folder / name)
+    (folder / "panoramas").symlink_to("world/panoramas")
+    (folder / "tiles").symlink_to("data/tiles")
+    for name in ("cvusa", "vigor"):
+        make_dataset(name, folder / "datasets" / name)
+
+
+@pytest.fixture(scope="session")
+def quick_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An environment with a home of its own in which `cvgeo` starts at once."""
+    folder = tmp_path_factory.mktemp("program")
+    (folder / "home").mkdir()
+    with preloaded_program(folder, clean_environment(folder / "home")) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def furnished(
+    tmp_path_factory: pytest.TempPathFactory, quick_environment: dict[str, str], make_dataset: Callable[..., Path]
+) -> Workshop:
+    """The workshop that all tests copy or only read."""
+    folder = tmp_path_factory.mktemp("furnished")
+    places = {"CVGEO_DATA": str(folder / "datasets"), "CVGEO_STATE": str(folder / "state")}
+    workshop = Workshop(folder, quick_environment | places | {"CVGEO_CACHE": str(folder / "cache")})
+    furnish(workshop, make_dataset)
+    return workshop
+
+
+@pytest.fixture(scope="module")
+def make_store(
+    tmp_path_factory: pytest.TempPathFactory, make_rings: Callable[..., object], rings_model: Callable[[], Path]
+) -> Callable[[int], Path]:
+    """A function (places) that makes a folder with pictures and `tiles.h5`, a store of their tiles."""
+    from cvgeo.pipelines.embed import EmbedOptions, embed
+    from cvgeo.report import Reporter
+
+    def make(places: int) -> Path:
+        folder = tmp_path_factory.mktemp("tiles")
+        make_rings(folder / "data", train=places, val=0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CVGEO_STATE", str(folder / "state"))
+            options = EmbedOptions(device="cpu", jobs=1)
+            call = {"reporter": Reporter(), "model": str(rings_model()), "options": options}
+            embed([], folder / "tiles.h5", dataset=str(folder / "data"), **call)
+        return folder
+
+    return make

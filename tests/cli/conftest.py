@@ -23,6 +23,8 @@ def clean_environment(home: Path) -> dict[str, str]:
     passed = {key: value for key, value in os.environ.items() if not key.startswith(("CVGEO_", "XDG_", "_TYPER"))}
     for key in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERMINAL_WIDTH", "PY_COLORS", "GITHUB_ACTIONS"):
         passed.pop(key, None)
+    # Programs that come with the environment's packages (torchrun) are found where it is not active.
+    passed["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{passed['PATH']}"
     return passed | {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 

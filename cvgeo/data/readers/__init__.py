@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cvgeo.data.schema import Dataset
 from cvgeo.errors import InputError, UsageError
+from cvgeo.memory import collector_paused
 from cvgeo.paths import data_dir
 
 Read = Callable[..., Dataset]
@@ -130,4 +131,5 @@ def open_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     Raises InputError that names the file, line and fault, UsageError for a variant that the layout does not have.
     """
     folder, found, variant = chosen_reader(name_or_path)
-    return found.read(folder) if variant is None else found.read(folder, variant)
+    with collector_paused():
+        return found.read(folder) if variant is None else found.read(folder, variant)

@@ -6,7 +6,6 @@ the tile, north and east. The first tile is the positive one, the other three sh
 
 from __future__ import annotations
 
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +133,7 @@ def _city(folder: Path, city: str, protocol: str, labels: str) -> tuple[Panorama
     tile_split = EVERY_SPLIT if protocol == "same" else next(iter(splits))
     count, gsd = len(names), GSD_M[city]
     ids = [name.removesuffix(".png") for name in names]
-    paths = list(map(Path, repeat(aerial), names))
+    paths = [aerial / name for name in names]
     tiles = Tiles(ids, paths, lat, lon, np.full(count, gsd), [tile_split] * count, [city] * count)
     read = {}
     for split, name in splits.items():
@@ -155,7 +154,7 @@ def _panoramas(city: str, ground: Path, read: dict[str, _Labels]) -> Panoramas:
     count = sum(len(one.names) for one in read.values())
     return Panoramas(
         [id for one in read.values() for id in one.ids],
-        [path for one in read.values() for path in map(Path, repeat(ground), one.names)],
+        [ground / name for one in read.values() for name in one.names],
         np.concatenate([one.lat for one in read.values()]),
         np.concatenate([one.lon for one in read.values()]),
         np.full(count, 180.0),

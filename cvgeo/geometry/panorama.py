@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from cvgeo.geometry.opencv import import_cv2
-from cvgeo.geometry.shapes import REMAP_LIMIT, GeometryError, keep_dtype, require_picture
+from cvgeo.geometry.shapes import REMAP_LIMIT, GeometryError, keep_dtype, require_picture, sample
 
 GRID_TOP, GRID_BOTTOM = 45.0, -45.0  # elevations of the canonical grid's edges, degrees
 
@@ -95,7 +95,6 @@ def place_on_grid(
 
     Raises: GeometryError for an impossible or unknown field of view.
     """
-    cv2 = import_cv2()
     require_picture(image)
     _check_field(hfov, vfov_top, vfov_bottom, column0_heading, image_column0_heading)
     hfov = min(hfov, 360.0)
@@ -115,7 +114,7 @@ def place_on_grid(
         np.broadcast_to(column.astype(np.float32), (height, width)).copy(),
         np.broadcast_to(row.astype(np.float32)[:, None], (height, width)).copy(),
     )
-    grid = keep_dtype(small, lambda one: cv2.remap(one, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    grid = sample(small, *maps)
     grid[~mask] = 0
     return grid, mask
 

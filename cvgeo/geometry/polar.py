@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cvgeo.geometry.opencv import import_cv2
-from cvgeo.geometry.shapes import REMAP_LIMIT, GeometryError, gather, keep_dtype, require_picture, square
+from cvgeo.geometry.shapes import REMAP_LIMIT, GeometryError, gather, require_picture, sample, square
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +104,6 @@ def polar_transform(
     Raises: GeometryError for a picture too far from square, of more than 32766 pixels a side, or no picture.
     Source: Eq. 1-2 of the paper; SAFA's released code.
     """
-    cv2 = import_cv2()
     require_picture(image)
     image = square(image)
     size = image.shape[0]
@@ -115,8 +113,7 @@ def polar_transform(
     maps = make(size, height, width, convention, own_heading(convention, column0_heading))
     if image.nbytes >= REMAP_BYTES:
         return gather(image, *maps, clamp=convention == "paper")
-    border = cv2.BORDER_REPLICATE if convention == "paper" else cv2.BORDER_CONSTANT
-    return keep_dtype(image, lambda picture: cv2.remap(picture, *maps, cv2.INTER_LINEAR, borderMode=border))
+    return sample(image, *maps, clamp=convention == "paper")
 
 
 @lru_cache(maxsize=16)
@@ -162,7 +159,6 @@ def inverse_polar_transform(
     polar: (H, W[, C]). Returns (size, size[, C]) of the same type; the corners beyond the outermost ring are 0, and
     inside the innermost ring its values go on. Inverts the formulas of the module; bilinear, so sharpness is lost.
     """
-    cv2 = import_cv2()
     require_picture(polar)
     heading = own_heading(convention, column0_heading)
     height, width = polar.shape[:2]
@@ -177,6 +173,6 @@ def inverse_polar_transform(
     # The column after the last one is column 0 again.
     wrapped = np.concatenate([polar, polar[:, :1]], axis=1)
     maps = column.astype(np.float32), row.astype(np.float32)
-    tile = keep_dtype(wrapped, lambda p: cv2.remap(p, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    tile = sample(wrapped, *maps)
     tile[row < -1e-6] = 0
     return tile

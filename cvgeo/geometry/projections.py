@@ -22,7 +22,7 @@ import numpy as np
 
 from cvgeo.geometry.opencv import import_cv2
 from cvgeo.geometry.panorama import GRID_BOTTOM, GRID_TOP, camera_axes, default_vfov, place_on_grid, shrink
-from cvgeo.geometry.shapes import REMAP_LIMIT, GeometryError, gather, keep_dtype, require_picture
+from cvgeo.geometry.shapes import REMAP_LIMIT, GeometryError, gather, keep_dtype, require_picture, sample
 
 EQUIRECTANGULAR, CYLINDRICAL, PERSPECTIVE, CUBE = "equirectangular", "cylindrical", "perspective", "cube"
 WIDEST_PHOTO = 179.0  # degrees: at 180 the plane of the picture is infinite
@@ -281,13 +281,12 @@ def _not_finer(image: np.ndarray, height: int, width: int, camera: Camera) -> np
 
 def _sample(image: np.ndarray, seen: Seen, wraps: bool) -> np.ndarray:
     # Bilinear samples; beyond its edges the picture goes on as it ends, or around the compass.
-    cv2 = import_cv2()
     height, width = image.shape[:2]
     column, row = seen.x * np.float32(width) - np.float32(0.5), seen.y * np.float32(height) - np.float32(0.5)
     if wraps:
         image = np.concatenate([image[:, -1:], image, image[:, :1]], axis=1)
         column += 1
-    return keep_dtype(image, lambda one: cv2.remap(one, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return sample(image, column, row)
 
 
 def cube_layout(height: int, width: int) -> tuple[int, int, int]:
@@ -339,5 +338,4 @@ def _sample_cube(image: np.ndarray, seen: Seen) -> np.ndarray:
     down, across = np.divmod(seen.face, 3)
     column = seen.x * side + np.float32(0.5) + across.astype(np.float32) * (side + 2)
     row = seen.y * side + np.float32(0.5) + down.astype(np.float32) * (side + 2)
-    cv2 = import_cv2()
-    return keep_dtype(sheet, lambda one: cv2.remap(one, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return sample(sheet, column, row)

@@ -149,6 +149,8 @@ def make_map(
 
 
 def _make_folder(target: Path) -> None:
+    if target.parent.is_dir():
+        return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

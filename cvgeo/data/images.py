@@ -339,18 +339,20 @@ def encode_image(rgb: np.ndarray, suffix: str, quality: int = 95, photo: bool = 
 
     JPEG leaves the fourth channel out.
 
-    quality: of JPEG and WebP, 1 to 100. photo: it holds no flat colours, so that a PNG is made without looking for
-    repetitions: in three quarters of the time, a thirtieth larger. Raises UsageError for a suffix that is not written.
+    quality: of JPEG and WebP, 1 to 100. photo: it holds no flat colours, so that a PNG of RGB is made with little
+    search for repetitions: in a third of the time, a fiftieth larger. Raises UsageError for a suffix that is not
+    written.
     """
     suffix = suffix.lower()
     if suffix not in WRITABLE:
         raise UsageError(f"no picture is written as {suffix or 'a name without suffix'}", mend="use .png or .jpg")
+    if photo and suffix == ".png" and rgb.ndim == 3 and rgb.shape[2] == 3:
+        return _photo_png(rgb)
     cv2 = import_cv2()
     options = {
         ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality],
         ".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality],
         ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality],
-        ".png": [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY] if photo else [],
     }.get(suffix, [])
     if rgb.ndim == 3 and rgb.shape[2] >= 3:
         opaque = cv2.COLOR_RGBA2BGR if suffix in (".jpg", ".jpeg") else cv2.COLOR_RGBA2BGRA
@@ -362,6 +364,28 @@ def encode_image(rgb: np.ndarray, suffix: str, quality: int = 95, photo: bool = 
     if not done:
         raise UsageError(f"{rgb.shape[1]}x{rgb.shape[0]} pixels do not fit into {suffix}", mend="use .png")
     return buffer.tobytes()
+
+
+def _photo_png(rgb: np.ndarray) -> bytes:
+    """The PNG file of uint8 RGB (H, W, 3), each pixel as its difference to the left one.
+
+    Source: W3C, Portable Network Graphics (filter type 1, "Sub").
+    """
+    from isal import isal_zlib
+
+    height, width = rgb.shape[:2]
+    pixels = rgb.reshape(height, 3 * width)
+    rows = np.empty((height, 1 + 3 * width), np.uint8)
+    rows[:, 0] = 1
+    rows[:, 1:4] = pixels[:, :3]
+    np.subtract(pixels[:, 3:], pixels[:, :-3], out=rows[:, 4:])
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, not interlaced
+    chunks = (b"IHDR", header), (b"IDAT", isal_zlib.compress(rows, 1)), (b"IEND", b"")
+    return _PNG + b"".join(_png_chunk(*chunk) for chunk in chunks)
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
 def write_image(path: str | os.PathLike[str], rgb: np.ndarray, quality: int = 95) -> None:
@@ -376,8 +400,7 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray, quality: int = 95
 
 def with_png_text(png: bytes, key: str, text: str) -> bytes:
     """The same PNG with a text chunk (ASCII) behind its header."""
-    body = b"tEXt" + key.encode("latin-1") + b"\0" + text.encode("ascii")
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    chunk = _png_chunk(b"tEXt", key.encode("latin-1") + b"\0" + text.encode("ascii"))
     after_header = len(_PNG) + 25
     return png[:after_header] + chunk + png[after_header:]
 

@@ -176,6 +176,25 @@ def test_a_broken_exif_block_is_no_fault(tmp_path, rgb):
         assert image_size(tmp_path / "x.jpg") == (HEIGHT, WIDTH)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 1), (64, 200)])
+def test_a_png_of_a_photograph_is_read_alike_by_opencv_and_pillow(size):
+    generator = np.random.default_rng(1)
+    smooth = cv2.resize(
+        generator.integers(0, 256, (5, 9, 3), dtype=np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC
+    )
+    for rgb in (smooth, generator.integers(0, 256, (*size, 3), dtype=np.uint8), smooth[:, ::-1], smooth[::-1]):
+        data = encode_image(rgb, ".png", photo=True)
+        assert np.array_equal(decode_image(data, "x.png"), rgb)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), rgb)
+
+
+def test_a_png_of_a_photograph_is_hardly_larger():
+    generator = np.random.default_rng(2)
+    texture = sum(cv2.resize(generator.normal(0, 9, (4 << k, 4 << k, 3)), (300, 300)) for k in range(6))
+    rgb = np.clip(texture + 128, 0, 255).astype(np.uint8)
+    assert len(encode_image(rgb, ".png", photo=True)) < 1.05 * len(encode_image(rgb, ".png"))
+
+
 def test_a_30000_pixel_wide_picture(tmp_path):
     strip = np.zeros((20, 30_000, 3), np.uint8)
     strip[:, 29_990:] = 250

@@ -43,6 +43,7 @@ from cvgeo.pipelines.pictures import (
 )
 from cvgeo.report import Reporter
 from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows, StoreWriter, writing
+from cvgeo.retrieval.columns import StoreColumns
 from cvgeo.retrieval.shards import Shard, absent, shards_of, take_shards
 from cvgeo.retrieval.store import relative_to_store
 from cvgeo.training.checkpoint import find_checkpoint, resolve_model, trained_conventions
@@ -284,7 +285,7 @@ def _same_number(first: float, second: float) -> bool:
 def _plan(source: Source, placements: np.ndarray, store: EmbeddingStore, store_path: Path) -> _Plan:
     known = {id: row for row, id in enumerate(store.columns.id)}
     compute, refresh, reused = [], [], 0
-    table, columns = source.table, store.columns
+    table, columns, paths = source.table, store.columns, list(store.columns.path)
     for row, id in enumerate(table.id):
         old = known.get(id)
         if old is None or columns.placement[old] != placements[row]:
@@ -300,12 +301,12 @@ def _plan(source: Source, placements: np.ndarray, store: EmbeddingStore, store_p
             _same_number(float(one), float(other))
             for one, other in ((table.lat[row], columns.lat[old]), (table.lon[row], columns.lon[old]))
         ) and _same_number(float(gsd), float(columns.gsd_m[old]))
-        if not (same_file and alike and columns.path[old] == relative_to_store(store_path, table.path[row])):
+        if not (same_file and alike and paths[old] == relative_to_store(store_path, table.path[row])):
             refresh.append((row, old))
     return _Plan(np.array(compute, dtype=np.int64), refresh, reused)
 
 
-def _unchanged(files: list[Path], columns: StoreRows, old: int) -> bool | None:
+def _unchanged(files: list[Path], columns: StoreColumns, old: int) -> bool | None:
     """True: the file is as it was; False: only its stamp changed; None: its content changed or cannot be read."""
     try:
         if _stamp(files) == (columns.size[old], columns.mtime_ns[old]):
@@ -494,7 +495,7 @@ def prune(writer: StoreWriter, path: Path) -> int:
     Raises InputError where not one is there, as when a disk is not mounted.
     """
     with EmbeddingStore(path) as store:
-        there = np.array([os.path.lexists(store.file_of(row)) for row in range(len(store))], dtype=bool)
+        there = np.array([os.path.lexists(store.folder / name) for name in store.columns.path], dtype=bool)
     if len(there) and not there.any():
         fault = "not one of its pictures is there: no row is removed"
         raise InputError(fault, path=path, mend="mount the disk that holds them, or make a new store")

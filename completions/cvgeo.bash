@@ -150,6 +150,7 @@ _cvgeo_completion() {
         "embed/--device") names="auto cpu cuda" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "embed/-j"|"embed/--jobs") compopt +o default 2>/dev/null; return ;;
         "embed/--threads") compopt +o default 2>/dev/null; return ;;
+        "embed/--memory") compopt +o default 2>/dev/null; return ;;
         "embed/--format") choices="table jsonl csv geojson" ;;
         "embed/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "index/--kind") choices="faiss milvus" ;;
@@ -182,6 +183,7 @@ _cvgeo_completion() {
         "search/--milvus") compopt +o default 2>/dev/null; return ;;
         "search/--device") names="auto cpu cuda" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "search/--threads") compopt +o default 2>/dev/null; return ;;
+        "search/--memory") compopt +o default 2>/dev/null; return ;;
         "search/--format") choices="table jsonl csv geojson" ;;
         "search/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/-d"|"evaluate/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
@@ -201,6 +203,7 @@ _cvgeo_completion() {
         "evaluate/--device") names="auto cpu cuda" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/-j"|"evaluate/--jobs") compopt +o default 2>/dev/null; return ;;
         "evaluate/--threads") compopt +o default 2>/dev/null; return ;;
+        "evaluate/--memory") compopt +o default 2>/dev/null; return ;;
         "evaluate/--format") choices="table jsonl csv geojson" ;;
         "evaluate/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "ablate/-d"|"ablate/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
@@ -266,10 +269,10 @@ _cvgeo_completion() {
         "build-dataset world") options="-o --output --size-km --preset --panoramas --texture --set --seed --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "build-dataset check") options="--quick --labels-only --all --seed -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" names="$(_cvgeo_datasets)" files="folder" ;;
         "train") options="-d --dataset --model --recipe --weights --set -o --output --epochs --batch-size --seed --device -j --jobs --threads --memory --pack --pack-file --save-every --deterministic --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
-        "embed") options="--model -o --output -d --dataset --split --view --weights --azimuth --heading --hfov --projection --pitch --roll --declination --batch-size --part-rows --join --prune --shard --allow-mismatch --device -j --jobs --threads --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
+        "embed") options="--model -o --output -d --dataset --split --view --weights --azimuth --heading --hfov --projection --pitch --roll --declination --batch-size --part-rows --join --prune --shard --allow-mismatch --device -j --jobs --threads --memory --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "index") options="--kind --structure --pca --milvus --collection --check --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="store" ;;
-        "search") options="--store --model --weights -k --heading --hfov --projection --pitch --roll --declination --headings --azimuth --near --polygon --same-place --min-probability --refine --sheet --map --ortho --index --milvus --allow-mismatch --device --threads --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
-        "evaluate") options="-d --dataset --model --weights --split --store --query-store --within-source --heading --headings --hfov --calibrate --reliability --calibrate-heading --azimuth --seed --per-query --batch-size --skip-missing --allow-mismatch --device -j --jobs --threads --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
+        "search") options="--store --model --weights -k --heading --hfov --projection --pitch --roll --declination --headings --azimuth --near --polygon --same-place --min-probability --refine --sheet --map --ortho --index --milvus --allow-mismatch --device --threads --memory --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
+        "evaluate") options="-d --dataset --model --weights --split --store --query-store --within-source --heading --headings --hfov --calibrate --reliability --calibrate-heading --azimuth --seed --per-query --batch-size --skip-missing --allow-mismatch --device -j --jobs --threads --memory --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "ablate") options="-d --dataset -o --output --table --vary --reference --model --recipe --weights --set --epochs --batch-size --seeds --split --heading-unknown --device --workers -j --jobs --threads --memory --skip-missing --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "heatmap") options="--model -d --dataset --store --tile --kind --at -o --output --geotiff --weights --heading --hfov --projection --pitch --roll --declination --device --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "models") options="--parts --format --json -q --quiet --debug --log-file -h --help" commands="" names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="" ;;

@@ -1,4 +1,4 @@
-"""How the process deals with memory that was freed, and with the search for what could be."""
+"""How much memory the process takes for blocks, batches and queues, and how it deals with what was freed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,29 @@ TRIM_THRESHOLD = -1  # of glibc's mallopt
 MMAP_THRESHOLD = -3
 KEPT_BYTES = 256 * 2**20
 LARGEST_BYTES = 32 * 2**20
+
+_limit: int | None = None
+
+
+def limit_memory(size: int | None) -> None:
+    """Keep blocks, batches and queues, all together, within so many bytes; None leaves them as large as is fastest.
+
+    The program itself, a model's weights, and one picture a worker come on top: nothing can be done without these.
+    """
+    global _limit
+    _limit = size
+
+
+def at_most(usual: int, bytes_each: int, share: float) -> int:
+    """How many things of so many bytes are held at once: as usual, or as a share of the limit has room for."""
+    if _limit is None:
+        return usual
+    return max(1, min(usual, int(share * _limit) // max(1, bytes_each)))
+
+
+def is_limited() -> bool:
+    """Whether there is a limit."""
+    return _limit is not None
 
 
 def keep_freed_memory() -> None:

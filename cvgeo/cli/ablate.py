@@ -79,7 +79,7 @@ def ablate(
     workers: Workers = 0,
     jobs: options.Jobs = 0,
     threads: options.Threads = 0,
-    memory: Memory = 4.0,
+    memory: Memory = "4G",
     skip_missing: options.SkipMissing = False,
     overwrite: options.Overwrite = False,
     format: options.Format = None,
@@ -109,7 +109,9 @@ def ablate(
     settings = AblateSettings(
         dataset, grid, output, model, recipe, changes, tuple(range(seeds)), split, heading_unknown
     )
-    training = TrainOptions(jobs=jobs, threads=threads, memory=int(memory * 2**30), skip_missing=skip_missing)
+    training = TrainOptions(
+        jobs=jobs, threads=threads, memory=options.size_in_bytes(memory, "--memory"), skip_missing=skip_missing
+    )
     records = run_ablation(settings, AblateOptions(device, workers, training, overwrite), reporter)
     write_records(records, chosen_format(format, json), COLUMNS)
     return sum(len(record["seeds"]) for record in records)

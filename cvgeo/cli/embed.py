@@ -108,6 +108,7 @@ def embed(
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
     threads: options.Threads = 0,
+    memory: options.Memory = None,
     overwrite: options.Overwrite = False,
     skip_missing: options.SkipMissing = False,
     format: options.Format = None,
@@ -124,6 +125,7 @@ def embed(
     made, and computes what they did not.
     """
     options.use_threads(threads)
+    options.use_memory(memory)
     _check(model, pictures, dataset, view, azimuth)
     loose = dataset is None and view is View.GROUND
     stated = options.stated_pose(projection, heading, hfov, pitch, roll, declination, loose)

@@ -124,6 +124,7 @@ def evaluate(
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
     threads: options.Threads = 0,
+    memory: options.Memory = None,
     format: options.Format = None,
     json: options.Json = False,
     *,
@@ -139,6 +140,7 @@ def evaluate(
     model also gives ece (expected calibration error) and none_auc, see cvgeo-probability(7).
     """
     options.use_threads(threads)
+    options.use_memory(memory)
     from cvgeo.cli.stdin import reference_from
 
     _check(query_store, heading, hfov, calibrate_heading or azimuth is not None, reliability)
@@ -150,15 +152,9 @@ def evaluate(
     fitted = {"calibrate": calibrate, "calibrate_heading": calibrate_heading}
     wanted = EvaluateOptions(split=split, within_source=within_source, seed=seed, **view, **fitted)
     files = {"store": store, "query_store": query_store, "per_query": per_query, "reliability": reliability}
-    records = run_evaluation(
-        dataset,
-        reporter=reporter,
-        model=reference_from(model, "checkpoint"),
-        weights=weights,
-        **files,
-        options=wanted,
-        embedding=EmbedOptions(batch_size, device, jobs, skip_missing=skip_missing, allow_mismatch=allow_mismatch),
-    )
+    embedding = EmbedOptions(batch_size, device, jobs, skip_missing=skip_missing, allow_mismatch=allow_mismatch)
+    said = {"model": reference_from(model, "checkpoint"), "weights": weights, **files}
+    records = run_evaluation(dataset, reporter=reporter, **said, options=wanted, embedding=embedding)
     write_records(records, chosen_format(format, json), COLUMNS + HEADING_COLUMNS * (heading is Heading.UNKNOWN))
     return records[0]["queries"]
 

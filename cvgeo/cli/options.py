@@ -4,6 +4,7 @@
 |---|---|
 | Device, Jobs | polar, build-dataset, train, embed, search, evaluate, heatmap, demo |
 | Threads | train, ablate, embed, search, evaluate |
+| Memory | embed, search, evaluate; with another meaning train, ablate |
 | Seed | build-dataset, train, demo |
 | SkipMissing | train, embed, evaluate, ablate |
 | AllowMismatch | embed, search, evaluate |
@@ -63,6 +64,16 @@ Jobs = Annotated[
 ]
 Threads = Annotated[
     int, typer.Option("--threads", envvar="CVGEO_THREADS", min=0, help="Threads of the CPU; 0 leaves it to torch.")
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        envvar="CVGEO_MEMORY",
+        metavar="SIZE",
+        help="Keep blocks, batches and queues within SIZE (512M, 2G), beside the program, the model and a picture a "
+        "worker; as large as is fastest by default.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(envvar="CVGEO_SEED", min=0, help="Seed of everything random.")]
 AllowMismatch = Annotated[
@@ -154,6 +165,38 @@ def use_threads(count: int) -> None:
     if count:
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
             os.environ[variable] = str(count)
+
+
+UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+LEAST_MEMORY = 16 << 20
+
+
+def size_in_bytes(text: str, option: str) -> int:
+    """Bytes of a size such as 512M or 2G; a number alone counts GiB. Raises UsageError for what is none."""
+    from cvgeo.errors import UsageError
+
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = number[-1:] if number[-1:] in UNITS else ""
+    try:
+        size = float(number.removesuffix(unit)) * UNITS[unit or "G"]
+    except ValueError:
+        size = -1.0
+    if not 0 <= size < 1 << 60:
+        raise UsageError(f"{option} {text!r} is no size", mend="give bytes with a unit, such as 512M or 2G")
+    return int(size)
+
+
+def use_memory(size: str | None) -> None:
+    """Keep blocks, batches and queues within a size; None leaves them. Raises UsageError for less than is any use."""
+    if size is None:
+        return
+    from cvgeo.errors import UsageError
+    from cvgeo.memory import limit_memory
+
+    limit = size_in_bytes(size, "--memory")
+    if limit < LEAST_MEMORY:
+        raise UsageError(f"--memory {size} is too little to work in", mend="give at least 16M")
+    limit_memory(limit)
 
 
 def stated_pose(

@@ -128,6 +128,7 @@ def search(
     allow_mismatch: options.AllowMismatch = False,
     device: options.Device = "auto",
     threads: options.Threads = 0,
+    memory: options.Memory = None,
     format: options.Format = None,
     json: options.Json = False,
     *,
@@ -142,16 +143,16 @@ def search(
     cvgeo-locating(7) and cvgeo-probability(7) say what these mean.
     """
     options.use_threads(threads)
+    options.use_memory(memory)
     _check(pictures, store, sheet, map, ortho)
     areas = _areas(near, polygon)
     stated = options.stated_pose(projection, heading, hfov, pitch, roll, declination)
     from cvgeo.cli.stdin import names_from, reference_from
     from cvgeo.pipelines.search import TOGETHER, Searcher, SearchOptions, find_places
 
-    where = {"areas": areas, "same_place": same_place, "index": index.value, "milvus": milvus}
-    chances = {"min_probability": min_probability, "refine": refine}
-    known = {"stated": stated, "headings": headings, "azimuth": azimuth}
-    wanted = SearchOptions(k=k, device=device, allow_mismatch=allow_mismatch, **known, **where, **chances)
+    where = {"areas": areas, "same_place": same_place, "index": index.value, "milvus": milvus, "refine": refine}
+    known = {"stated": stated, "headings": headings, "azimuth": azimuth, "min_probability": min_probability}
+    wanted = SearchOptions(k=k, device=device, allow_mismatch=allow_mismatch, **known, **where)
     searcher = Searcher(None if store is None else reference_from(store, "store"), model, weights, wanted, reporter)
     found = find_places(names_from(pictures), searcher, reporter, 1 if "-" in pictures else TOGETHER)
     if sheet is not None or map is not None:

@@ -76,7 +76,7 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs; the recipe's by
 BatchSize = Annotated[int | None, typer.Option(min=2, help="Pairs in a batch; the recipe's by default.")]
 TrainSeed = Annotated[int | None, typer.Option(envvar="CVGEO_SEED", min=0, help="Seed of everything random.")]
 Memory = Annotated[
-    float, typer.Option(min=0.0, metavar="GIB", help="Hold decoded pictures in memory if they take no more than this.")
+    str, typer.Option(metavar="SIZE", help="Hold decoded pictures in memory if they take no more (512M, 4G; 0: never).")
 ]
 Pack = Annotated[
     bool, typer.Option("--pack", help="Decode once into a file, and read it from then on: for what memory cannot hold.")
@@ -109,7 +109,7 @@ def train(
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
     threads: options.Threads = 0,
-    memory: Memory = 4.0,
+    memory: Memory = "4G",
     pack: Pack = False,
     pack_file: PackFile = None,
     save_every: SaveEvery = 120.0,
@@ -135,7 +135,7 @@ def train(
     from cvgeo.training.ranks import is_first
 
     flags = {"weights": weights, "epochs": epochs, "batch_size": batch_size, "seed": seed}
-    flags["deterministic"] = deterministic or None
+    flags["deterministic"], held = deterministic or None, options.size_in_bytes(memory, "--memory")
     record = run_training(
         reference_from(dataset, "dataset"),
         reporter=reporter,
@@ -143,9 +143,7 @@ def train(
         recipe=recipe,
         changes=settings_from(set or [], flags),
         output=None if output is None else str(output),
-        options=TrainOptions(
-            device, jobs, threads, int(memory * 2**30), save_every, overwrite, skip_missing, pack, pack_file
-        ),
+        options=TrainOptions(device, jobs, threads, held, save_every, overwrite, skip_missing, pack, pack_file),
     )
     if is_first():
         write_records([record], chosen_format(format, json))

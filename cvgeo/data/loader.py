@@ -25,9 +25,11 @@ from cvgeo.data.schema import Dataset
 from cvgeo.data.views import AerialViews, GroundViews
 from cvgeo.errors import CvgeoError
 from cvgeo.geometry.opencv import import_cv2
+from cvgeo.memory import at_most
 from cvgeo.report import Reporter
 
 Views = GroundViews | AerialViews
+AHEAD = 4  # batches that wait, a worker
 
 
 def cores() -> int:
@@ -52,14 +54,16 @@ def _as_they_are(items: list[Any]) -> list[Any]:
     return items
 
 
-def _loader(items: TorchDataset, workers: int, batches: Sequence[Sequence[Any]], collate: Any) -> DataLoader:
+def _loader(
+    items: TorchDataset, workers: int, batches: Sequence[Sequence[Any]], collate: Any, ahead: int = AHEAD
+) -> DataLoader:
     return DataLoader(
         items,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=_start_worker,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=ahead if workers else None,
     )
 
 
@@ -312,6 +316,13 @@ def dataset_fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def item_batches(views: TorchDataset, size: int, jobs: int) -> Iterator[list[Any]]:
-    """All items of a data set in order, `size` at a time, as they are, decoded by `jobs` workers (0: one a core)."""
-    yield from _loader(views, worker_count(jobs), _chunks(len(views), size), _as_they_are)
+def item_batches(views: TorchDataset, size: int, jobs: int, item_bytes: int = 0) -> Iterator[list[Any]]:
+    """All items of a data set in order, `size` at a time, as they are, decoded by `jobs` workers (0: one a core).
+
+    Of items of `item_bytes` no more wait than the memory limit has room for.
+    """
+    workers = worker_count(jobs)
+    waiting = at_most(AHEAD * max(1, workers), size * item_bytes, 0.25)
+    workers = min(workers, waiting)
+    ahead = waiting // max(1, workers)
+    yield from _loader(views, workers, _chunks(len(views), size), _as_they_are, ahead)

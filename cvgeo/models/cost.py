@@ -10,6 +10,8 @@ from torch import nn
 
 from cvgeo.models.embedder import VIEWS, Embedder
 
+MAPS_AT_ONCE = 5  # of the largest kind, in a forward pass
+
 
 def _deformable_flops(
     input_shape: Any, weight_shape: Any, *other_shapes: Any, out_shape: Any = None, **options: Any
@@ -33,6 +35,30 @@ def count_multiply_adds(module: nn.Module, *sizes: tuple[int, ...]) -> int:
     with counter, torch.enable_grad():
         module.eval()(*(torch.empty(size, device="meta") for size in sizes))
     return counter.get_total_flops() // 2
+
+
+@torch.inference_mode()
+def forward_bytes(model: Embedder, view: str) -> int:
+    """What one picture's forward pass holds at once at most, estimated: some maps of the largest kind in float32.
+
+    A layer's input, its output, a branch that waits beside them, and what the layer itself makes.
+    """
+    largest = 0
+
+    def see(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal largest
+        largest = max(largest, *(one.numel() for one in (*inputs, output) if isinstance(one, torch.Tensor)), 0)
+
+    branch = model.branch(view)
+    leaves = [one for one in branch.modules() if not any(one.children())]
+    hooks = [one.register_forward_hook(see) for one in leaves]
+    like = next(model.parameters())
+    try:
+        branch(torch.zeros(1, 3, *model.sizes[VIEWS.index(view)], device=like.device, dtype=like.dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return MAPS_AT_ONCE * 4 * largest
 
 
 def multiply_adds(model: Embedder) -> int:

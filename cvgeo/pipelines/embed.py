@@ -31,8 +31,11 @@ from cvgeo.data.sources.geotags import StatedPose
 from cvgeo.data.views import AerialViews, GroundViews, to_tensor
 from cvgeo.errors import CvgeoError, InputError, UsageError
 from cvgeo.geometry.projections import EQUIRECTANGULAR
+from cvgeo.memory import at_most, is_limited
 from cvgeo.models import Embedder, fingerprint
+from cvgeo.models.cost import forward_bytes
 from cvgeo.models.device import choose_device
+from cvgeo.models.embedder import VIEWS
 from cvgeo.paths import check_space, file_sha256, state_dir, write_text
 from cvgeo.pipelines.pictures import (
     ground_files,
@@ -43,6 +46,7 @@ from cvgeo.pipelines.pictures import (
 )
 from cvgeo.report import Reporter
 from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows, StoreWriter, writing
+from cvgeo.retrieval.columns import StoreColumns
 from cvgeo.retrieval.shards import Shard, absent, shards_of, take_shards
 from cvgeo.retrieval.store import relative_to_store
 from cvgeo.training.checkpoint import find_checkpoint, resolve_model, trained_conventions
@@ -284,7 +288,7 @@ def _same_number(first: float, second: float) -> bool:
 def _plan(source: Source, placements: np.ndarray, store: EmbeddingStore, store_path: Path) -> _Plan:
     known = {id: row for row, id in enumerate(store.columns.id)}
     compute, refresh, reused = [], [], 0
-    table, columns = source.table, store.columns
+    table, columns, paths = source.table, store.columns, list(store.columns.path)
     for row, id in enumerate(table.id):
         old = known.get(id)
         if old is None or columns.placement[old] != placements[row]:
@@ -300,12 +304,12 @@ def _plan(source: Source, placements: np.ndarray, store: EmbeddingStore, store_p
             _same_number(float(one), float(other))
             for one, other in ((table.lat[row], columns.lat[old]), (table.lon[row], columns.lon[old]))
         ) and _same_number(float(gsd), float(columns.gsd_m[old]))
-        if not (same_file and alike and columns.path[old] == relative_to_store(store_path, table.path[row])):
+        if not (same_file and alike and paths[old] == relative_to_store(store_path, table.path[row])):
             refresh.append((row, old))
     return _Plan(np.array(compute, dtype=np.int64), refresh, reused)
 
 
-def _unchanged(files: list[Path], columns: StoreRows, old: int) -> bool | None:
+def _unchanged(files: list[Path], columns: StoreColumns, old: int) -> bool | None:
     """True: the file is as it was; False: only its stamp changed; None: its content changed or cannot be read."""
     try:
         if _stamp(files) == (columns.size[old], columns.mtime_ns[old]):
@@ -385,11 +389,12 @@ def _computed(
 ) -> Iterator[StoreRows]:
     """Batches of new rows; pictures that fail are reported."""
     jobs = 1 if len(rows) <= FEW else options.jobs
-    batches = item_batches(_StampedViews(source, rows), options.batch_size, jobs)
+    size = _batch_size(source, model, view, options)
+    batches = item_batches(_StampedViews(source, rows), size, jobs, _item_bytes(source, model, view))
     tracked = iter(reporter.track((item for batch in batches for item in batch), f"embed {view} views", len(rows)))
     told: set[Path] = set()
-    for start in range(0, len(rows), options.batch_size):
-        some = rows[start : start + options.batch_size]
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
         good: list[tuple[int, _Stamped]] = []
         for row, stamped in zip(some.tolist(), islice(tracked, len(some)), strict=True):
             path = source.table.path[row]
@@ -401,6 +406,20 @@ def _computed(
         if good:
             yield _described(source, good, model, view, reporter, store)
     next(tracked, None)  # takes the progress bar down
+
+
+def _item_bytes(source: Source, model: Embedder, view: str) -> int:
+    """Bytes of a view and its mask as they come from the workers, and of the view for azimuth maps."""
+    models = [model] if source.azimuth is None else [model, source.azimuth.model]
+    return sum(4 * height * width for one in models for height, width in [one.sizes[VIEWS.index(view)]])
+
+
+def _batch_size(source: Source, model: Embedder, view: str, options: EmbedOptions) -> int:
+    """Pictures at a time: as told, fewer where the memory limit has no room for what the model makes of them."""
+    if not is_limited():
+        return options.batch_size
+    models = [model] if source.azimuth is None else [model, source.azimuth.model]
+    return at_most(options.batch_size, max(forward_bytes(one, view) for one in models), 0.5)
 
 
 def _described(
@@ -421,13 +440,14 @@ def _described(
 
 def _save_in_parts(batches: Iterator[StoreRows], writer: StoreWriter, options: EmbedOptions) -> int:
     """Add batches of rows to the store, a part at a time; returns how many rows."""
+    part_rows = at_most(options.part_rows, 6 * writer.header.dimension + 2 * ROW_BYTES, 0.125)
     held: list[StoreRows] = []
     saved = count = 0
     since = time.monotonic()
     for batch in batches:
         held.append(batch)
         count += len(batch)
-        if count - saved >= options.part_rows or time.monotonic() - since > options.part_seconds:
+        if count - saved >= part_rows or time.monotonic() - since > options.part_seconds:
             writer.add(StoreRows.joined(held))
             held, saved, since = [], count, time.monotonic()
     if held:
@@ -494,7 +514,7 @@ def prune(writer: StoreWriter, path: Path) -> int:
     Raises InputError where not one is there, as when a disk is not mounted.
     """
     with EmbeddingStore(path) as store:
-        there = np.array([os.path.lexists(store.file_of(row)) for row in range(len(store))], dtype=bool)
+        there = np.array([os.path.lexists(store.folder / name) for name in store.columns.path], dtype=bool)
     if len(there) and not there.any():
         fault = "not one of its pictures is there: no row is removed"
         raise InputError(fault, path=path, mend="mount the disk that holds them, or make a new store")

@@ -390,7 +390,7 @@ def _per_query(answers: Answers, outcomes: list[_Outcome], as_json: bool) -> str
 
 
 def _rows(answers: Answers, outcome: _Outcome) -> Iterator[dict[str, Any]]:
-    table = answers.data.panoramas
+    table, tops = answers.data.panoramas, answers.store.columns.id.take(outcome.top)
     for place, row in enumerate(answers.queries.rows[outcome.queries].tolist()):
         error = float(outcome.errors_m[place])
         record = {
@@ -400,7 +400,7 @@ def _rows(answers: Answers, outcome: _Outcome) -> Iterator[dict[str, Any]]:
             "rank": int(outcome.ranks.exact[place]),
             "rank_masked": int(outcome.ranks.masked[place]),
             "positive_score": round(float(outcome.ranks.best_score[place]), 6),
-            "top": answers.store.columns.id[outcome.top[place]],
+            "top": tops[place],
             "top_score": round(float(outcome.score[place]), 6),
             "covers": bool(outcome.covers[place]),
             "error_m": None if math.isnan(error) else round(error, 2),

@@ -73,7 +73,7 @@ class Identity:
         return len(self.keys)
 
 
-def row_keys(ids: list[str]) -> np.ndarray:
+def row_keys(ids: Iterable[str]) -> np.ndarray:
     """Keys (N,) of ids, positive int64: the first 63 bits of their BLAKE2b."""
     digests = b"".join(hashlib.blake2b(id.encode("utf-8", "surrogateescape"), digest_size=8).digest() for id in ids)
     return (np.frombuffer(digests, dtype=">u8") >> np.uint64(1)).astype(np.int64)

@@ -12,10 +12,13 @@ from typing import Protocol
 import numpy as np
 
 from cvgeo.errors import InputError
+from cvgeo.memory import at_most
 from cvgeo.retrieval.heading import Scorer, single
 
 BLOCK_ROWS = 2048  # of 512 numbers: a block and its float32 stay in a core's cache
 SCORES_AT_ONCE = 1 << 22
+NUMBER_BYTES = 16  # of a number of a block: as stored, as single precision, and as the spectra made of it
+SCORE_BYTES = 24  # of a score, and of what comparing it makes
 # Two equal embeddings may differ in the last bits of their float32 scores, depending on where in a block they stand.
 TIE = 1e-6
 
@@ -81,8 +84,10 @@ class Part:
 
 def _scored_blocks(gallery: Gallery, scorer: Scorer) -> Iterator[tuple[slice, int, np.ndarray]]:
     """Scores (q, n) of some queries and a block of rows at a time, all rows for all queries."""
-    queries_at_once = max(1, SCORES_AT_ONCE // (BLOCK_ROWS * scorer.scores_a_pair))
-    for start, block in gallery.blocks(BLOCK_ROWS):
+    rows_at_once = at_most(BLOCK_ROWS, NUMBER_BYTES * scorer.dimension, 0.25)
+    scores_at_once = at_most(SCORES_AT_ONCE, SCORE_BYTES, 0.5)
+    queries_at_once = max(1, scores_at_once // (rows_at_once * scorer.scores_a_pair))
+    for start, block in gallery.blocks(rows_at_once):
         prepared = scorer.prepare(block)
         for first in range(0, len(scorer), queries_at_once):
             some = slice(first, min(first + queries_at_once, len(scorer)))

@@ -27,6 +27,11 @@ class FusedScorer(Scorer):
     def __len__(self) -> int:
         return 1
 
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.scorers[0].dimension
+
     def prepare(self, block: np.ndarray) -> Any:
         """A block in the form that each of the scorers takes."""
         return [scorer.prepare(block) for scorer in self.scorers]

@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from cvgeo.memory import at_most
+
+PAIRS_AT_ONCE = 2048
+PAIR_BYTES = 24  # of a number of a pair: query and row in single precision, and the spectra made of them
 CROP_FLOOR = 1e-6  # of the squared length of a crop of a unit vector
 
 
@@ -32,6 +36,11 @@ class Scorer:
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.queries.shape[-1]
 
     def take(self, some: np.ndarray) -> Scorer:
         """The scorer of some of the queries."""
@@ -61,13 +70,18 @@ class Scorer:
         """Descriptors (P, D) of the queries of pairs (query number, row (P, D)), turned to where they score best."""
         return self.queries[query]
 
-    def pair_scores(self, query: np.ndarray, gallery: Any, row: np.ndarray, at_once: int = 2048) -> np.ndarray:
+    def pair_scores(self, query: np.ndarray, gallery: Any, row: np.ndarray) -> np.ndarray:
         """Scores (P,) of pairs of query and row numbers."""
         scores = np.empty(len(query), np.float32)
+        at_once = at_most(PAIRS_AT_ONCE, PAIR_BYTES * self.queries[0].size, 0.25)
         for start in range(0, len(query), at_once):
             part = slice(start, start + at_once)
-            scores[part] = self.turns(query[part], gallery.fetch(row[part])).max(axis=1)
+            scores[part] = self.scores_of_pairs(query[part], gallery.fetch(row[part]))
         return scores
+
+    def scores_of_pairs(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Scores (P,) of pairs of query numbers and rows (P, D)."""
+        return self.turns(query, rows).max(axis=1)
 
 
 class VariantScorer(Scorer):
@@ -211,14 +225,9 @@ class CroppingRollingScorer(RollingScorer):
         squared = np.fft.irfft(self._window[:, some, None] * energies[:, None], n=self.columns, axis=0)
         return self._at_best(products, squared)
 
-    def pair_scores(self, query: np.ndarray, gallery: Any, row: np.ndarray, at_once: int = 2048) -> np.ndarray:
-        """Scores (P,) of pairs of query and row numbers."""
-        scores = np.empty(len(query), np.float32)
-        for start in range(0, len(query), at_once):
-            part = slice(start, start + at_once)
-            rows = gallery.fetch(row[part])
-            scores[part] = self._at_best(self.turns(query[part], rows).T, self._squared(query[part], rows))
-        return scores
+    def scores_of_pairs(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Scores (P,) of pairs of query numbers and rows (P, D)."""
+        return self._at_best(self.turns(query, rows).T, self._squared(query, rows))
 
     def _squared(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Squared lengths (A, P) of the crops of rows (P, D) at each roll."""

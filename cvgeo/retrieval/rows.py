@@ -8,7 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ OLDEST_VERSION = 1  # of those that are written still; files of older ones are m
 HASH_BYTES = 32
 NUMBERS = {"lat": np.float64, "lon": np.float64, "gsd_m": np.float64, "ground_m": np.float64}
 STAMPS = {"placement": np.uint64, "size": np.int64, "mtime_ns": np.int64}
+TEXTS = ("id", "path")
+# Type, and form of one row, of the columns that are neither texts nor vectors.
+COLUMNS = {**{name: (kind, ()) for name, kind in {**NUMBERS, **STAMPS}.items()}, "content_hash": (np.uint8, (32,))}
+NEAR_ROWS = 64  # rows apart that are read at once: passing over so many takes no longer than another read
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,6 @@ class StoreRows:
             }
         )
 
-    def without_embeddings(self) -> StoreRows:
-        """The same rows with embeddings and azimuth maps of length 0, to hold many of them."""
-        return replace(self, embedding=self.embedding[:, :0].copy(), azimuth=self.azimuth[:, :0].copy())
-
     @classmethod
     def joined(cls, parts: Sequence[StoreRows]) -> StoreRows:
         """Several tables one after the other."""
@@ -170,7 +170,7 @@ def _encode(text: str) -> bytes:
 def write_rows(
     path: Path, header: StoreHeader, blocks: Iterable[StoreRows], count: int, joined_through: int = -1
 ) -> None:
-    """Write one file of rows, whole or not at all. The embeddings stream; the other columns are held.
+    """Write one file of rows, whole or not at all, a block at a time.
 
     `joined_through` is the number of the newest part whose rows this file holds already.
     """
@@ -181,25 +181,35 @@ def write_rows(
             if name in AZIMUTH_ATTRIBUTES and not header.azimuth_dimension:
                 continue
             file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
-        # Contiguous, not chunked: rows are then read straight from the file, and random ones cheaply.
-        embeddings = file.create_dataset("embeddings", (count, header.dimension), np.float16)
-        size = header.azimuth_dimension
-        maps = file.create_dataset("azimuth", (count, size), np.float16) if size else None
-        empty = StoreRows.of([], np.zeros((0, header.dimension)))
-        held, sums = [empty.without_embeddings()], [row_checksums(empty)]
+        datasets = _new_datasets(file, header, count)
         start = 0
         for block in blocks:
+            stop = start + len(block)
+            if stop > count:
+                raise ValueError(f"more rows than the {count} that were announced")
             if len(block):
-                embeddings[start : start + len(block)] = block.embedding
-                if maps is not None:
-                    maps[start : start + len(block)] = block.azimuth
-            start += len(block)
-            sums.append(row_checksums(block))
-            held.append(block.without_embeddings())
+                for name, values in _stored(block).items():
+                    if name in datasets:
+                        datasets[name][start:stop] = values
+            start = stop
         if start != count:
             raise ValueError(f"{start} rows where {count} were announced")
-        file["checksum"] = np.concatenate(sums)
-        _write_columns(file, StoreRows.joined(held))
+
+
+def _new_datasets(file: h5py.File, header: StoreHeader, count: int) -> dict[str, h5py.Dataset]:
+    # Contiguous, not chunked: rows are then read straight from the file, and random ones cheaply.
+    kinds: dict[str, tuple[Any, tuple[int, ...]]] = {"embeddings": (np.float16, (header.dimension,))}
+    if header.azimuth_dimension:
+        kinds["azimuth"] = np.float16, (header.azimuth_dimension,)
+    kinds |= {"checksum": (np.uint32, ()), **dict.fromkeys(TEXTS, (h5py.string_dtype("utf-8"), ())), **COLUMNS}
+    return {name: file.create_dataset(name, (count, *form), kind) for name, (kind, form) in kinds.items()}
+
+
+def _stored(rows: StoreRows) -> dict[str, np.ndarray]:
+    """Rows as the datasets hold them."""
+    vectors = {"embeddings": rows.embedding, "azimuth": rows.azimuth, "checksum": row_checksums(rows)}
+    texts = {name: np.array([_encode(value) for value in getattr(rows, name)], dtype=object) for name in TEXTS}
+    return {**vectors, **texts, **{name: getattr(rows, name) for name in COLUMNS}}
 
 
 class _Sink(io.FileIO):
@@ -255,14 +265,6 @@ def _new_file(path: Path) -> Iterator[h5py.File]:
             raise sink.fault
 
 
-def _write_columns(file: h5py.File, rows: StoreRows) -> None:
-    for name in ("id", "path"):
-        values = np.array([_encode(value) for value in getattr(rows, name)], dtype=object)
-        file.create_dataset(name, data=values, shape=(len(rows),), dtype=h5py.string_dtype("utf-8"))
-    for name in (*NUMBERS, *STAMPS, "content_hash"):
-        file[name] = getattr(rows, name)
-
-
 def is_store(path: Path) -> bool:
     """Whether a file is an embedding store, as far as its format says; a damaged one may not be known."""
     try:
@@ -276,26 +278,38 @@ def _damaged(path: Path, fault: str) -> InputError:
     return InputError(fault, path=path, mend="make the store again with cvgeo embed --overwrite")
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Tell what HDF5 raises over a file as one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise explain_os_error(error, path, "read") from error
+        raise _damaged(path, f"damaged or not an embedding store ({' '.join(str(error).split())[:120]})") from error
+
+
 class RowFile:
-    """One HDF5 file of rows, opened for reading: columns in memory, embeddings read from the disk as they are needed.
+    """One HDF5 file of rows, opened for reading; everything in it is read from the disk as it is needed.
 
     Raises InputError where the file is damaged or something else, MismatchError where a newer program wrote it.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        try:
+        self._handle = -1
+        with _reading(path):
             # The file never changes, so no lock is needed (and some network file systems have none).
-            with h5py.File(path, "r", locking=False) as file:
-                self._read_header(file)
-                self._read_columns(file)
-        except FileNotFoundError:
-            raise
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError) as error:
-            if isinstance(error, OSError) and error.errno:
-                raise explain_os_error(error, path, "read") from error
-            raise _damaged(path, f"damaged or not an embedding store ({' '.join(str(error).split())[:120]})") from error
-        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._file = h5py.File(path, "r", locking=False)
+            try:
+                self._read_header(self._file)
+                self._find_columns(self._file)
+                self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except BaseException:
+                self._file.close()
+                raise
 
     def __len__(self) -> int:
         return self._count
@@ -324,28 +338,50 @@ class RowFile:
         self.header = StoreHeader(**values)
         self.joined_through = int(attributes["joined_through"])
 
-    def _read_columns(self, file: h5py.File) -> None:
+    def _find_columns(self, file: h5py.File) -> None:
         self._count = file["embeddings"].shape[0]
         self._offsets = {"embeddings": self._offset_of(file, "embeddings", self.header.dimension)}
         if self.header.azimuth_dimension:
             self._offsets["azimuth"] = self._offset_of(file, "azimuth", self.header.azimuth_dimension)
-        expected = dict.fromkeys(("id", "path", "checksum", *NUMBERS, *STAMPS), (self._count,))
-        expected["content_hash"] = (self._count, HASH_BYTES)
+        expected: dict[str, tuple[int, ...]] = dict.fromkeys(("checksum", *TEXTS), (self._count,))
+        expected |= {name: (self._count, *form) for name, (_, form) in COLUMNS.items()}
         names = expected if self.version >= OLDEST_VERSION else set(file) - {"embeddings", "azimuth"}
         # Before anything is read: a damaged length must not ask for all memory.
         if any(file[name].shape[:1] != (self._count,) for name in names):
             raise ValueError("columns of different lengths")
-        columns = {name: file[name][:] for name in names}
+        # Those of an older version are migrated as a whole, and held.
+        columns = {name: file[name] if self.version >= OLDEST_VERSION else file[name][:] for name in names}
         for step in range(self.version, OLDEST_VERSION):
             columns = MIGRATIONS[step].columns(columns)
         if any(columns[name].shape != shape for name, shape in expected.items()):
             raise ValueError("columns of another form")
-        text = {name: [value.decode("utf-8", "surrogateescape") for value in columns[name]] for name in ("id", "path")}
-        numbers = {name: columns[name].astype(kind) for name, kind in {**NUMBERS, **STAMPS}.items()}
-        self.checksum = columns["checksum"]
-        empty = np.zeros((self._count, 0), np.float16)
-        vectors = {"embedding": empty, "azimuth": empty}
-        self.columns = StoreRows(**vectors, content_hash=columns["content_hash"], **text, **numbers)
+        self._columns = columns
+
+    def column(self, name: str) -> np.ndarray:
+        """All of one of COLUMNS, or the checksums."""
+        with _reading(self.path):
+            return self._columns[name][:].astype(np.uint32 if name == "checksum" else COLUMNS[name][0], copy=False)
+
+    def column_of(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """The same of these rows, in this order."""
+        return self._some(name, rows).astype(np.uint32 if name == "checksum" else COLUMNS[name][0], copy=False)
+
+    def text(self, name: str) -> Iterator[str]:
+        """All of one of TEXTS, a block at a time."""
+        for start in range(0, len(self), 4096):
+            yield from self.text_of(name, np.arange(start, min(start + 4096, len(self))))
+
+    def text_of(self, name: str, rows: np.ndarray) -> list[str]:
+        """The same of these rows, in this order."""
+        with _reading(self.path):
+            return [value.decode("utf-8", "surrogateescape") for value in self._some(name, rows)]
+
+    def _some(self, name: str, rows: np.ndarray) -> np.ndarray:
+        column, (ascending, back) = self._columns[name], np.unique(rows, return_inverse=True)
+        ends = np.flatnonzero(np.diff(ascending) > NEAR_ROWS) + 1
+        with _reading(self.path):
+            runs = [column[run[0] : run[-1] + 1][run - run[0]] for run in np.split(ascending, ends) if len(run)]
+        return np.concatenate(runs)[back] if runs else np.empty((0, *column.shape[1:]), column.dtype)
 
     def _offset_of(self, file: h5py.File, name: str, dimension: int) -> int:
         """Where in the file the rows of a dataset of vectors begin."""
@@ -399,20 +435,25 @@ class RowFile:
 
     def rows(self, start: int, stop: int) -> StoreRows:
         """All columns of rows start to stop."""
-        part = self.columns.take(np.arange(start, stop))
-        part.embedding, part.azimuth = self.read(start, stop), self.read_azimuth(start, stop)
-        return part
+        some = np.arange(start, stop)
+        texts = [self.text_of(name, some) for name in TEXTS]
+        columns = {name: self.column_of(name, some) for name in COLUMNS}
+        return StoreRows.of(
+            texts[0], self.read(start, stop), texts[1], **columns, azimuth=self.read_azimuth(start, stop)
+        )
 
     def damaged_rows(self, at_once: int = 4096) -> Iterator[int]:
         """Numbers of the rows whose checksum does not hold."""
         checksums = MIGRATIONS[self.version].checksums if self.version < OLDEST_VERSION else row_checksums
         for start in range(0, len(self), at_once):
             stop = min(start + at_once, len(self))
-            wrong = checksums(self.rows(start, stop)) != self.checksum[start:stop]
+            stored = self.column_of("checksum", np.arange(start, stop))
+            wrong = checksums(self.rows(start, stop)) != stored
             yield from (start + np.flatnonzero(wrong)).tolist()
 
     def close(self) -> None:
         """Let go of the file."""
+        self._file.close()
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cvgeo.errors import InputError, MismatchError, explain_os_error
+from cvgeo.retrieval.columns import LiveRows, StoreColumns
 from cvgeo.retrieval.heading import single
 from cvgeo.retrieval.lock import writer_lock
 from cvgeo.retrieval.rows import OLDEST_VERSION, RowFile, StoreHeader, StoreRows, is_store, write_rows
@@ -42,24 +43,24 @@ def _numbered_parts(path: Path) -> list[tuple[int, Path]]:
 class EmbeddingStore:
     """Rows of embeddings and what is known of their pictures; a snapshot of the files at the time of opening.
 
-    Columns are in memory, embeddings are read from the disk by blocks. Use as a context manager, or `close()` it.
+    Everything is read from the disk as it is asked for. Use as a context manager, or `close()` it.
 
     Attributes:
         path: of the store.
         header: what made it.
-        columns: the live rows without their embeddings (`id`, `path`, `lat`, `lon`, ...).
+        columns: what is known of the live rows beside their embeddings (`id`, `path`, `lat`, `lon`, ...).
+        folder: which relative paths of pictures are relative to.
 
     Raises InputError where the store is missing or damaged, naming the file.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        self.folder = Path(os.path.abspath(self.path)).parent
         self._files = self._open_files()
         self.header = self._files[0].header
-        self._select_live_rows()
-        self.columns = StoreRows.joined(
-            [file.columns.take(live) for file, live in zip(self._files, self._live, strict=True)]
-        )
+        self._live = LiveRows(self._files)
+        self.columns = StoreColumns(self._live)
         if len(self) * (self.header.dimension + self.header.azimuth_dimension) * 2 <= VERIFIED_AT_ONCE:
             self.refuse_damage()
 
@@ -81,7 +82,7 @@ class EmbeddingStore:
         self.close()
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._live)
 
     @property
     def parts(self) -> int:
@@ -91,7 +92,8 @@ class EmbeddingStore:
     @property
     def checksums(self) -> np.ndarray:
         """CRC-32 of each row over all its columns, as stored, (N,) uint32."""
-        return np.concatenate([file.checksum[live] for file, live in zip(self._files, self._live, strict=True)])
+        pairs = zip(self._files, self._live.rows, strict=True)
+        return np.concatenate([file.column("checksum")[rows] for file, rows in pairs])
 
     def digest(self) -> str:
         """A digest of all rows in their order, from their checksums: tells an index that it is of this state."""
@@ -126,17 +128,6 @@ class EmbeddingStore:
             if not file.header.made_alike(files[0].header):
                 raise MismatchError("a part made by another model", path=file.path, mend="remove it")
 
-    def _select_live_rows(self) -> None:
-        newest: dict[str, tuple[int, int]] = {}
-        if len(self._files) == 1:
-            self._live = [np.arange(len(self._files[0]))]
-        else:
-            for number, file in enumerate(self._files):
-                newest.update((id, (number, row)) for row, id in enumerate(file.columns.id))
-            rows = np.array(list(newest.values()), dtype=np.int64).reshape(-1, 2)
-            self._live = [np.sort(rows[rows[:, 0] == number, 1]) for number in range(len(self._files))]
-        self._starts = np.concatenate([[0], np.cumsum([len(live) for live in self._live])]).astype(np.int64)
-
     def refuse_damage(self) -> None:
         """Raise InputError where a row's checksum does not hold."""
         damaged = self.verify()
@@ -148,7 +139,7 @@ class EmbeddingStore:
 
     def blocks(self, at_once: int = 4096) -> Iterator[tuple[int, np.ndarray]]:
         """All embeddings in order, by blocks: the number of the first row, and (n <= at_once, D) float16."""
-        for file, live, first in zip(self._files, self._live, self._starts[:-1], strict=True):
+        for file, live, first in zip(self._files, self._live.rows, self._live.starts[:-1], strict=True):
             done = 0
             for start in range(0, len(file), at_once):
                 stop = min(start + at_once, len(file))
@@ -169,29 +160,22 @@ class EmbeddingStore:
     def _fetch(
         self, rows: np.ndarray, gather: Callable[[RowFile, np.ndarray], np.ndarray], dimension: int
     ) -> np.ndarray:
-        rows = np.asarray(rows, dtype=np.int64)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
-            raise IndexError("row outside the store")
         result = np.empty((len(rows), dimension), np.float16)
-        if not dimension:
-            return single(result)
-        numbers = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(numbers):
-            here = np.flatnonzero(numbers == number)
-            result[here] = gather(self._files[number], self._live[number][rows[here] - self._starts[number]])
+        for file, here, own in self._live.by_file(rows) if dimension else ():
+            result[here] = gather(file, own)
         return single(result)
 
     def verify(self) -> list[str]:
         """Recompute all checksums; the ids of the damaged rows."""
         damaged = []
-        for file, live in zip(self._files, self._live, strict=True):
-            alive = set(live.tolist())
-            damaged += [file.columns.id[row] for row in file.damaged_rows() if row in alive]
+        for file, live in zip(self._files, self._live.rows, strict=True):
+            wrong = np.fromiter(file.damaged_rows(), np.int64)
+            damaged += file.text_of("id", wrong[np.isin(wrong, live)])
         return damaged
 
     def file_of(self, row: int) -> Path:
-        """Where the picture of a row lies; relative paths are relative to the store's folder."""
-        return Path(os.path.abspath(self.path)).parent / self.columns.path[row]
+        """Where the picture of a row lies."""
+        return self.folder / self.columns.path[row]
 
     def close(self) -> None:
         """Let go of the files."""
@@ -270,7 +254,7 @@ class StoreWriter:
     def join_if_many(self) -> None:
         """Join where there are many parts, or where they hold a quarter of all rows."""
         with EmbeddingStore(self.path) as store:
-            base = int(store._starts[1])
+            base = int(store._live.starts[1])
             wanted = store.parts > MANY_PARTS or (store.parts and 4 * (len(store) - base) >= len(store))
         if wanted or not store.parts:
             self.join()

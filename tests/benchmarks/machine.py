@@ -54,3 +54,17 @@ def machine_line(machine: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "opencv", "numpy", "h5py"))
     hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
     return f"{hardware}; {machine['system']}; {versions}"
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process, in MiB, since it started or `forget_peak` was called.
+
+    Not ru_maxrss, which a process takes over from the one that starts it.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def forget_peak() -> None:
+    """Have `peak_mib` start again from what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")

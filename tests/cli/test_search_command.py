@@ -226,7 +226,7 @@ def test_a_store_without_positions_has_no_map_and_no_area(program, tiles, tmp_pa
     from cvgeo.retrieval.store import writing
 
     with EmbeddingStore(tiles / "tiles.h5") as store:
-        rows = StoreRows.of(store.columns.id, store.fetch(np.arange(len(store))), ground_m=store.columns.ground_m)
+        rows = StoreRows.of(list(store.columns.id), store.fetch(np.arange(len(store))), ground_m=store.columns.ground_m)
         with writing(tmp_path / "nowhere.h5", replace(store.header)) as writer:
             writer.add(rows)
     done = program("search", ground(tiles), "--store", str(tmp_path / "nowhere.h5"), *words)

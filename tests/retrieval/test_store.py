@@ -37,7 +37,7 @@ def test_rows_come_back_as_written(path):
         writer.add(rows)
     with EmbeddingStore(path) as store:
         assert store.header == HEADER
-        assert store.columns.id == rows.id and store.columns.path == rows.path
+        assert list(store.columns.id) == rows.id and list(store.columns.path) == rows.path
         np.testing.assert_array_equal(store.columns.lat, rows.lat)
         np.testing.assert_array_equal(store.columns.content_hash, rows.content_hash)
         np.testing.assert_array_equal(np.concatenate([block for _, block in store.blocks(3)]), rows.embedding)
@@ -50,7 +50,7 @@ def test_names_that_are_not_utf8_survive(path):
         writer.add(rows_of([name]))
         writer.join()
     with EmbeddingStore(path) as store:
-        assert store.columns.id == [name]
+        assert list(store.columns.id) == [name]
 
 
 def test_parts_are_read_together_and_the_newest_row_of_an_id_counts(path):
@@ -59,7 +59,7 @@ def test_parts_are_read_together_and_the_newest_row_of_an_id_counts(path):
         writer.add(first)
         writer.add(second)
     with EmbeddingStore(path) as store:
-        assert store.columns.id == ["a", "c", "b", "d"] and store.parts == 2
+        assert list(store.columns.id) == ["a", "c", "b", "d"] and store.parts == 2
         expected = np.concatenate([first.embedding[[0, 2]], second.embedding])
         for at_once in (1, 2, 100):
             blocks = list(store.blocks(at_once))
@@ -73,10 +73,10 @@ def test_join_keeps_the_rows_and_removes_the_parts(path):
         writer.add(rows_of(["a", "b", "c"], 1))
         writer.add(rows_of(["b", "d"], 2))
         with EmbeddingStore(path) as store:
-            before = store.columns.id, store.fetch(np.arange(4))
+            before = list(store.columns.id), store.fetch(np.arange(4))
         writer.join()
     with EmbeddingStore(path) as store:
-        assert store.parts == 0 and store.columns.id == before[0]
+        assert store.parts == 0 and list(store.columns.id) == before[0]
         np.testing.assert_array_equal(store.fetch(np.arange(4)), before[1])
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["tiles.h5"]
 
@@ -90,7 +90,7 @@ def test_a_part_left_by_a_killed_join_is_not_read_twice(path):
         writer.add(rows_of(["a"], 3))
     part.write_bytes(kept)
     with EmbeddingStore(path) as store:
-        assert store.columns.id == ["b", "a"]
+        assert list(store.columns.id) == ["b", "a"]
         np.testing.assert_array_equal(store.fetch([1])[0], rows_of(["a"], 3).embedding[0].astype(np.float32))
 
 
@@ -100,7 +100,7 @@ def test_a_snapshot_stays_readable_while_it_is_joined(path):
         with EmbeddingStore(path) as store:
             writer.add(rows_of(["c"], 2))
             writer.join()
-            assert store.columns.id == ["a", "b"]
+            assert list(store.columns.id) == ["a", "b"]
             np.testing.assert_array_equal(store.fetch([1])[0], rows_of(["a", "b"], 1).embedding[1].astype(np.float32))
             store_again = EmbeddingStore(path)
         assert len(store_again) == 3
@@ -275,14 +275,14 @@ def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(path
         old_format(file)
     before = [file.read_bytes() for file in files]
     with EmbeddingStore(path) as store:
-        assert (store.header, store.columns.id, store.format_version) == (HEADER, ["a", "b", "c"], 1)
+        assert (store.header, list(store.columns.id), store.format_version) == (HEADER, ["a", "b", "c"], 1)
         assert store.columns.size.tolist() == [0, 0, 0] and store.verify() == []
         vectors = store.fetch(np.arange(3))
     assert [file.read_bytes() for file in files] == before
     with writing(path, HEADER) as writer:
         writer.add(rows_of(["d"], 3, size=[5]))
     with EmbeddingStore(path) as store:
-        assert store.format_version == 2 and store.columns.id == ["a", "b", "c", "d"]
+        assert store.format_version == 2 and list(store.columns.id) == ["a", "b", "c", "d"]
         np.testing.assert_array_equal(store.fetch(np.arange(3)), vectors)
         assert store.columns.size.tolist() == [0, 0, 0, 5] and store.verify() == []
     with h5py.File(path) as file:
@@ -330,7 +330,7 @@ def test_no_space_leaves_the_store_as_it_was(path, monkeypatch):
             with pytest.raises(OutputError, match="no space left"):
                 writer.add(rows_of(["b"]))
     with EmbeddingStore(path) as store:
-        assert store.columns.id == ["a"]
+        assert list(store.columns.id) == ["a"]
 
 
 @pytest.mark.parametrize("room", [0, 100, 3000, 20_000])
@@ -347,7 +347,7 @@ def test_a_write_that_fails_is_one_error_and_leaves_nothing(path, room):
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert [entry.name for entry in (path.parent / "tiles.h5.parts").iterdir()] == ["part-00000000.h5"]
     with EmbeddingStore(path) as store:
-        assert store.columns.id == ["a"]
+        assert list(store.columns.id) == ["a"]
 
 
 def test_no_error_is_pending_while_hdf5_goes_on(path, monkeypatch):
@@ -385,7 +385,7 @@ def test_overwrite_spares_what_is_no_store(path):
     with writing(path, HEADER, overwrite=True) as writer:
         writer.add(rows_of(["a"]))
     with EmbeddingStore(path) as store:
-        assert store.columns.id == ["a"]
+        assert list(store.columns.id) == ["a"]
 
 
 def test_checksums_are_crc32_of_the_row():
@@ -429,7 +429,7 @@ def test_azimuth_maps_come_back_from_parts_and_from_one_file(path):
         writer.add(first)
         writer.add(second)
         with EmbeddingStore(path) as store:
-            assert store.columns.id == list("acbd") and store.columns.azimuth.shape == (4, 0)
+            assert list(store.columns.id) == list("acbd") and store.columns.take(np.arange(4)).azimuth.shape == (4, 0)
             np.testing.assert_array_equal(store.fetch_azimuth(np.array([3, 0])), expected[[3, 0]])
         writer.join()
     with EmbeddingStore(path) as store:

@@ -176,6 +176,7 @@ _cvgeo_completion() {
         "search/--polygon") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--min-probability") compopt +o default 2>/dev/null; return ;;
         "search/--refine") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "search/--refine-candidates") compopt +o default 2>/dev/null; return ;;
         "search/--sheet") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--map") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--ortho") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
@@ -271,7 +272,7 @@ _cvgeo_completion() {
         "train") options="-d --dataset --model --recipe --weights --set -o --output --epochs --batch-size --seed --device -j --jobs --threads --memory --pack --pack-file --save-every --deterministic --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "embed") options="--model -o --output -d --dataset --split --view --weights --azimuth --heading --hfov --projection --pitch --roll --declination --batch-size --part-rows --join --prune --shard --allow-mismatch --device -j --jobs --threads --memory --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "index") options="--kind --structure --pca --milvus --collection --check --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="store" ;;
-        "search") options="--store --model --weights -k --heading --hfov --projection --pitch --roll --declination --headings --azimuth --near --polygon --same-place --min-probability --refine --sheet --map --ortho --index --milvus --allow-mismatch --device --threads --memory --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
+        "search") options="--store --model --weights -k --heading --hfov --projection --pitch --roll --declination --headings --azimuth --near --polygon --same-place --min-probability --refine --refine-candidates --sheet --map --ortho --index --milvus --allow-mismatch --device --threads --memory --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "evaluate") options="-d --dataset --model --weights --split --store --query-store --within-source --heading --headings --hfov --calibrate --reliability --calibrate-heading --azimuth --seed --per-query --batch-size --skip-missing --allow-mismatch --device -j --jobs --threads --memory --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "ablate") options="-d --dataset -o --output --table --vary --reference --model --recipe --weights --set --epochs --batch-size --seeds --split --heading-unknown --device --workers -j --jobs --threads --memory --skip-missing --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "heatmap") options="--model -d --dataset --store --tile --kind --at -o --output --geotiff --weights --heading --hfov --projection --pitch --roll --declination --device --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;

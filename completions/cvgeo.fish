@@ -235,6 +235,7 @@ complete -c cvgeo -n '__cvgeo_within search' -l polygon -r -F -d 'Search only wi
 complete -c cvgeo -n '__cvgeo_within search' -l same-place -d 'All pictures show one place: search them as one, one answer for all.'
 complete -c cvgeo -n '__cvgeo_within search' -l min-probability -r -f -d 'Place nothing where the best place is less probable (calibrated models).'
 complete -c cvgeo -n '__cvgeo_within search' -l refine -r -F -d 'Look for the place within the best tiles, on imagery of any kind that is finer.'
+complete -c cvgeo -n '__cvgeo_within search' -l refine-candidates -r -f -d 'How many of the best tiles --refine looks around.'
 complete -c cvgeo -n '__cvgeo_within search' -l sheet -r -F -d 'Draw the picture and its best tiles (one picture only).'
 complete -c cvgeo -n '__cvgeo_within search' -l map -r -F -d 'Draw the places: as a page that works offline, for up to 20 pictures, or of one picture as FILE.png.'
 complete -c cvgeo -n '__cvgeo_within search' -l ortho -r -F -d 'Imagery to draw the map on, of any kind that build-dataset tiles takes.'

@@ -84,6 +84,9 @@ Refine = Annotated[
         metavar="IMAGERY", help="Look for the place within the best tiles, on imagery of any kind that is finer."
     ),
 ]
+RefineCandidates = Annotated[
+    int, typer.Option(min=1, max=50, metavar="N", help="How many of the best tiles --refine looks around.")
+]
 Sheet = Annotated[
     Path | None, typer.Option(metavar="FILE.png", help="Draw the picture and its best tiles (one picture only).")
 ]
@@ -120,6 +123,7 @@ def search(
     same_place: SamePlace = False,
     min_probability: MinProbability = None,
     refine: Refine = None,
+    refine_candidates: RefineCandidates = 5,
     sheet: Sheet = None,
     map: Map = None,
     ortho: Ortho = None,
@@ -151,8 +155,10 @@ def search(
     from cvgeo.pipelines.search import TOGETHER, Searcher, SearchOptions, find_places
 
     where = {"areas": areas, "same_place": same_place, "index": index.value, "milvus": milvus, "refine": refine}
-    known = {"stated": stated, "headings": headings, "azimuth": azimuth, "min_probability": min_probability}
-    wanted = SearchOptions(k=k, device=device, allow_mismatch=allow_mismatch, **known, **where)
+    known = {"stated": stated, "headings": headings, "azimuth": azimuth, "candidates": refine_candidates}
+    wanted = SearchOptions(
+        k=k, device=device, allow_mismatch=allow_mismatch, min_probability=min_probability, **known, **where
+    )
     searcher = Searcher(None if store is None else reference_from(store, "store"), model, weights, wanted, reporter)
     found = find_places(names_from(pictures), searcher, reporter, 1 if "-" in pictures else TOGETHER)
     if sheet is not None or map is not None:

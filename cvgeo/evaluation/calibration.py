@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,9 @@ def expected_error(
 
 
 def area_under_roc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """The chance that a value of `positive` (P,) is above one of `negative` (N,); ties count half."""
+    """The chance that a value of `positive` (P,) is above one of `negative` (N,); ties count half. NaN for none."""
+    if not len(positive) or not len(negative):
+        return math.nan
     values = np.concatenate([positive, negative])
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - (counts - 1) / 2

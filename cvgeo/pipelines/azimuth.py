@@ -51,7 +51,11 @@ class AzimuthFinder:
 
     def curves(self, scorer: Scorer, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Scores (P, A) of pairs (query number, row of the store) at every turn; NaN for a tile without a map."""
-        maps = self.maps(rows)
+        return self.compare(scorer, query, self.maps(rows))
+
+    @staticmethod
+    def compare(scorer: Scorer, query: np.ndarray, maps: np.ndarray) -> np.ndarray:
+        """The same of pairs (query number, map (P, M))."""
         curves = scorer.curves(query, np.nan_to_num(maps))
         curves[np.isnan(maps).any(axis=1)] = np.nan
         return curves

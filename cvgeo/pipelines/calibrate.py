@@ -101,12 +101,15 @@ class Judged:
         return reliability(self.top.ravel(), self.shows.ravel(), self.weights.ravel())
 
     def record(self) -> dict[str, float]:
-        """Expected calibration error of the top place, over all and over pictures from within alone; area under ROC."""
+        """Expected calibration error of the top place, over all and over pictures from within alone; areas under ROC:
+        of queries without their tiles by `none`, and of right top tiles among those of all others by `top`.
+        """
         together = expected_error(self.top.ravel(), self.shows.ravel(), self.weights.ravel())
         within = expected_error(self.top[0], self.shows[0])
         record = dict(zip(("ece", "ece_low", "ece_high"), together, strict=True))
         record |= dict(zip(("ece_within", "ece_within_low", "ece_within_high"), within, strict=True))
         record["none_auc"] = area_under_roc(self.none[1], self.none[0])
+        record["top_auc"] = area_under_roc(self.top[0][self.shows[0]], self.top[0][~self.shows[0]])
         record["mean_probability"] = float(self.top[0].mean())
         return record
 

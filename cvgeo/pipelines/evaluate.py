@@ -22,6 +22,7 @@ from cvgeo.data.readers import open_dataset
 from cvgeo.data.schema import POSITIVE, SEMI_POSITIVE, Dataset
 from cvgeo.errors import InputError, UsageError
 from cvgeo.evaluation import metrics
+from cvgeo.evaluation.calibration import area_under_roc
 from cvgeo.geometry.geodesy import distance_m, move, offset_metres
 from cvgeo.losses import OffsetRegressionLoss
 from cvgeo.paths import write_text
@@ -45,6 +46,7 @@ from cvgeo.training.calibration import require_checkpoint
 from cvgeo.training.checkpoint import annotate, heading_sharpness, load_offset_head, trained_conventions
 
 COLLAPSE_SAMPLE = 1000
+JSON_LINES = (".jsonl", ".json")
 HEAD_ROWS = 4096  # pairs that the offset head is given at once
 
 
@@ -52,14 +54,20 @@ HEAD_ROWS = 4096  # pairs that the offset head is given at once
 class _Headings:
     """Headings that were found, query by query: degrees that they are off (Q,), and curves of the scores (Q, T).
 
-    `errors` by the right tile, `top` by the one that came first; NaN where the true heading is unknown. `hfov` (Q,) is
-    what was seen.
+    `errors` and `curves` by the right tile, `top` and `top_curves` by the one that came first; NaN where the true
+    heading is unknown. `hfov` (Q,) is what was seen.
     """
 
     errors: np.ndarray
     top: np.ndarray
     curves: np.ndarray
+    top_curves: np.ndarray
     hfov: np.ndarray
+
+    def sds(self, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+        """How uncertain the headings by the right and by the top tiles are, (Q,) and (Q,) degrees."""
+        right, top = (headings_of(curves, self.hfov, sharpness)[1] for curves in (self.curves, self.top_curves))
+        return right, top
 
     def take(self, some: np.ndarray) -> _Headings:
         """Those of some of the queries."""
@@ -140,7 +148,7 @@ def _headings(answers: Answers, outcome: _Outcome, scorer: Scorer, right: np.nda
         curves, top = (_azimuth_curves(answers, rows, tiles) for tiles in (right, outcome.top))
     apart = [headings_of(one, FULL_TURN, 1.0)[0] + answers.queries.turned[rows] for one in (curves, top)]
     errors = ((one + FULL_TURN / 2) % FULL_TURN - FULL_TURN / 2 for one in apart)
-    return _Headings(*errors, curves, answers.queries.hfov[rows])
+    return _Headings(*errors, curves, top, answers.queries.hfov[rows])
 
 
 def _azimuth_curves(answers: Answers, panoramas: np.ndarray, tiles: np.ndarray) -> np.ndarray:
@@ -229,9 +237,26 @@ def _record(
     if outcome.headings is not None:
         found = outcome.headings
         record |= metrics.heading_metrics(found.errors, FULL_TURN / turns, found.top)
-        sd = headings_of(found.curves, found.hfov, sharpness)[1]
+        sd, top_sd = found.sds(sharpness)
         record["median_heading_sd_deg"] = float(np.nanmedian(sd))
         record["heading_within_sd"] = share_within(found.errors, sd)
+        record["heading_within_2sd"] = share_within(found.errors, 2 * sd)
+        record |= _top_uncertainty(found.top, top_sd, outcome.covers)
+    return record
+
+
+def _top_uncertainty(errors: np.ndarray, sd: np.ndarray, covers: np.ndarray) -> dict[str, float]:
+    """Whether the uncertainty of the top tiles' headings says which of these tiles are wrong.
+
+    Args:
+        errors, sd: (Q,) degrees.
+        covers: (Q,) bool, whether the tile shows the camera.
+    """
+    record, known = {}, ~np.isnan(errors) & ~np.isnan(sd)
+    for name, some in (("right", covers & known), ("wrong", ~covers & known)):
+        record[f"top_{name}_heading_within_2sd"] = share_within(errors[some], 2 * sd[some])
+        record[f"top_{name}_median_heading_sd_deg"] = float(np.median(sd[some])) if some.any() else math.nan
+    record["heading_sd_auc"] = area_under_roc(sd[~covers & known], sd[covers & known])
     return record
 
 
@@ -311,7 +336,7 @@ def evaluate(
                 fit_probabilities(answers, embedder, tuple(reference), Path(scratch), options, embedding, reporter)
             judged = judged_queries(answers, reference[0], options, reliability)
             if per_query is not None:
-                write_text(per_query, _per_query(answers, outcomes, per_query.suffix.lower() in (".jsonl", ".json")))
+                write_text(per_query, _per_query(answers, outcomes, sharpness, per_query.suffix.lower() in JSON_LINES))
     protocol = _protocol(data, reporter)
     records = [_record(outcome, queries.turns, protocol, options.hfov, sharpness) for outcome in outcomes]
     records[0] |= {} if judged is None else judged.record()
@@ -376,10 +401,9 @@ def _warn(answers: Answers, overall: _Outcome, reporter: Reporter) -> None:
         reporter.warn(f"{left_out} panoramas are left out: they, or their tiles, are not there or have no pair")
 
 
-def _per_query(answers: Answers, outcomes: list[_Outcome], as_json: bool) -> str:
-    records = [
-        record for outcome in outcomes if outcome.scope != "within sources" for record in _rows(answers, outcome)
-    ]
+def _per_query(answers: Answers, outcomes: list[_Outcome], sharpness: float, as_json: bool) -> str:
+    scopes = [outcome for outcome in outcomes if outcome.scope != "within sources"]
+    records = [record for outcome in scopes for record in _rows(answers, outcome, sharpness)]
     if as_json:
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     text = io.StringIO()
@@ -389,8 +413,12 @@ def _per_query(answers: Answers, outcomes: list[_Outcome], as_json: bool) -> str
     return text.getvalue()
 
 
-def _rows(answers: Answers, outcome: _Outcome) -> Iterator[dict[str, Any]]:
-    table, tops = answers.data.panoramas, answers.store.columns.id.take(outcome.top)
+def _rows(answers: Answers, outcome: _Outcome, sharpness: float) -> Iterator[dict[str, Any]]:
+    table, tops, headings = answers.data.panoramas, answers.store.columns.id.take(outcome.top), None
+    if outcome.headings is not None:
+        found, (sd, top_sd) = outcome.headings, outcome.headings.sds(sharpness)
+        headings = {"heading_error_deg": found.errors, "heading_sd_deg": sd}
+        headings |= {"top_heading_error_deg": found.top, "top_heading_sd_deg": top_sd}
     for place, row in enumerate(answers.queries.rows[outcome.queries].tolist()):
         error = float(outcome.errors_m[place])
         record = {
@@ -408,7 +436,7 @@ def _rows(answers: Answers, outcome: _Outcome) -> Iterator[dict[str, Any]]:
         if outcome.offset_errors_m is not None:
             error = float(outcome.offset_errors_m[place])
             record["error_offset_m"] = None if math.isnan(error) else round(error, 2)
-        if outcome.headings is not None:
-            off = float(outcome.headings.errors[place])
-            record["heading_error_deg"] = None if math.isnan(off) else round(off, 2)
+        for name, values in (headings or {}).items():
+            degrees = float(values[place])
+            record[name] = None if math.isnan(degrees) else round(degrees, 2)
         yield record

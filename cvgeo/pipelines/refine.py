@@ -18,7 +18,8 @@ from cvgeo.pipelines.embed import describe
 from cvgeo.retrieval.heading import Scorer
 from cvgeo.retrieval.locate import ellipses
 
-CANDIDATES = 3  # best tiles around which is looked
+CANDIDATES = 5  # best tiles around which is looked, unless told
+FINE_SHARE = 1.0  # of the fine score in the order of candidates; the rest is their tile's own
 COARSE = 0.25  # first step, of a tile's side
 LEVELS = 3  # each of half the step of the one before
 REACH = 2  # steps to each side
@@ -33,7 +34,7 @@ ScoresAt = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Refined:
     """A place within tiles, and its error ellipse as `cvgeo.retrieval.locate.ellipses` has it.
 
-    `start` is the candidate that it belongs to, `tiles` how many tiles were scored.
+    `order` are the candidates (S,), best first, whose first one the place belongs to; `tiles` is how many were scored.
     """
 
     lat: float
@@ -42,7 +43,7 @@ class Refined:
     major_m: float
     minor_m: float
     azimuth: float
-    start: int
+    order: np.ndarray
     tiles: int
 
 
@@ -66,10 +67,11 @@ class _Field:
             self.scores = np.concatenate([self.scores, self._scores_at(north, east)])
             self.steps = np.concatenate([self.steps, np.full(len(fresh), step)])
 
-    @property
-    def best(self) -> np.ndarray:
-        """The point (2,) that scores best."""
-        return self.points[np.argmax(self.scores)]
+    def best_within(self, centre: np.ndarray, reach: float) -> tuple[np.ndarray, float]:
+        """The point (2,) that scores best of those at most so far north or south and east or west, and its score."""
+        near = np.abs(self.points - centre).max(axis=1) <= reach * (1 + 1e-6)
+        best = np.argmax(np.where(near, self.scores, -np.inf))
+        return self.points[best], float(self.scores[best])
 
 
 def _grid(centre: np.ndarray, step: float) -> np.ndarray:
@@ -77,9 +79,9 @@ def _grid(centre: np.ndarray, step: float) -> np.ndarray:
     return centre + np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def _spread(field: _Field, side: float, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+def _spread(field: _Field, best: np.ndarray, side: float, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean (2,) and covariance (2, 2) of the place within a tile's side of the best point."""
-    near = (np.abs(field.points - field.best).max(axis=1) <= side / 2) & np.isfinite(field.scores)
+    near = (np.abs(field.points - best).max(axis=1) <= side / 2) & np.isfinite(field.scores)
     points, scores, steps = field.points[near], field.scores[near], field.steps[near]
     # Each point stands for the ground around it that no point of a finer level stands for.
     finest = np.minimum.reduce([np.where(_beside(points, points[steps == one], 1.0 * one), one, steps)
@@ -96,29 +98,43 @@ def _beside(points: np.ndarray, others: np.ndarray, within: float) -> np.ndarray
     return (apart <= within * (1 + 1e-6)).any(axis=1)
 
 
-def climb(
-    scores_at: ScoresAt, starts: np.ndarray, side: float, sharpness: float
-) -> tuple[_Field, np.ndarray, np.ndarray]:
-    """Look around starts, then ever nearer around the best point.
+@dataclass
+class Climbed:
+    """Where a climb ended: the mean place (2,) in metres north and east, its covariance (2, 2), the best score, the
+    starts (S,), best first, and how many tiles were scored.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    score: float
+    order: np.ndarray
+    tiles: int
+
+
+def climb(scores_at: ScoresAt, starts: np.ndarray, own: np.ndarray, side: float, sharpness: float) -> Climbed:
+    """Look around all starts, then ever nearer around the best point of the best start.
 
     Args:
         scores_at: scores (P,) of the tiles around points (P,), (P,) metres north and east; -inf for none.
         starts: (S, 2) metres north and east.
+        own: (S,) scores of the starts themselves, as they were found.
         side: of a tile, in metres.
         sharpness: by which scores become probabilities of the place.
-
-    Returns:
-        what was looked at, the mean place (2,), and its covariance (2, 2) in square metres.
     """
     field, step = _Field(scores_at), COARSE * side
     for start in starts:
         field.look(_grid(start, step), step)
     if not np.isfinite(field.scores).any():
         raise InputError("the imagery covers none of the places found", mend="name imagery of the same area")
+    around = [field.best_within(start, side / 2) for start in starts]
+    value = FINE_SHARE * np.array([score for _, score in around]) + (1 - FINE_SHARE) * own
+    order = np.argsort(-value, kind="stable")
+    point = around[order[0]][0]
     for _ in range(LEVELS - 1):
         step /= 2
-        field.look(_grid(field.best, step), step)
-    return field, *_spread(field, side, sharpness)
+        field.look(_grid(point, step), step)
+        point, score = field.best_within(point, step * REACH)
+    return Climbed(*_spread(field, point, side, sharpness), score, order, len(field.points))
 
 
 class Refiner:
@@ -132,20 +148,28 @@ class Refiner:
         """Let go of the imagery."""
         self.mosaic.__exit__(None, None, None)
 
-    def descriptors(self, lat: np.ndarray, lon: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
-        """Descriptors (P, D) of the tiles around positions, and which of them the imagery shows, (P,) bool."""
+    def descriptors(
+        self, lat: np.ndarray, lon: np.ndarray, side: float, model: Embedder | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Descriptors (P, D) of the tiles around positions, by another model if told, and which of them the imagery
+        shows, (P,) bool.
+        """
+        model = model or self.model
         cut = self.mosaic.cut_tiles(lat, lon, TILE_PIXELS, side / TILE_PIXELS)
         shown = np.array([mask.mean() >= LEAST_VALID for _, mask in cut])
-        found = np.zeros((len(lat), self.model.descriptor_size), np.float32)
+        found = np.zeros((len(lat), model.descriptor_size), np.float32)
         rows = np.flatnonzero(shown)
         for start in range(0, len(rows), AT_ONCE):
             some = rows[start : start + AT_ONCE]
-            views = [aerial_view(without_fourth(cut[row][0]), self.model.config.view) for row in some]
-            found[some] = describe(self.model, "aerial", [(view, np.ones(view.shape[:2], bool)) for view in views])
+            views = [aerial_view(without_fourth(cut[row][0]), model.config.view) for row in some]
+            found[some] = describe(model, "aerial", [(view, np.ones(view.shape[:2], bool)) for view in views])
         return found, shown
 
-    def refine(self, scorer: Scorer, lat: np.ndarray, lon: np.ndarray, side: float, sharpness: float) -> Refined:
-        """The place of a scorer's one query around the best of the candidates (S,), whose tiles are `side` metres long.
+    def refine(
+        self, scorer: Scorer, lat: np.ndarray, lon: np.ndarray, own: np.ndarray, side: float, sharpness: float
+    ) -> Refined:
+        """The place of a scorer's one query around the best of the candidates (S,), whose tiles are `side` metres long
+        and have scores `own` (S,).
 
         Raises InputError where the imagery shows none of them.
         """
@@ -156,15 +180,7 @@ class Refiner:
             return np.where(shown, scores, -np.inf)
 
         starts = np.stack(offset_metres(*np.broadcast_arrays(lat[0], lon[0], lat, lon)), axis=1)
-        field, mean, covariance = climb(scores_at, starts, side, sharpness)
-        place = move(lat[0], lon[0], *mean)
-        spread = ellipses(covariance[None])
-        nearest = int(np.argmin(np.abs(starts - field.best).max(axis=1)))
-        return Refined(
-            float(place[0]),
-            float(place[1]),
-            float(field.scores.max()),
-            *(float(axis[0]) for axis in (spread.major_m, spread.minor_m, spread.azimuth)),
-            nearest,
-            len(field.points),
-        )
+        found = climb(scores_at, starts, own, side, sharpness)
+        place, spread = move(lat[0], lon[0], *found.mean), ellipses(found.covariance[None])
+        axes = (float(axis[0]) for axis in (spread.major_m, spread.minor_m, spread.azimuth))
+        return Refined(float(place[0]), float(place[1]), found.score, *axes, found.order, found.tiles)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -34,6 +34,7 @@ from cvgeo.training.checkpoint import heading_sharpness, trained_conventions
 TOGETHER = 32
 SHORTLIST = 1000
 SHORTLIST_BY_INDEX = 100
+Tiles = Callable[[bool], np.ndarray]  # descriptors of tiles, by the azimuth model or by the store's
 NO_SUMS = "probabilities are those of an exact search for single pictures: none are told"
 
 
@@ -47,7 +48,8 @@ class SearchOptions:
     that of the store's maps, if it has any. `areas` are where the pictures were taken for certain: tiles whose centre
     lies outside of one are left out. `same_place` takes all pictures of a call for pictures of one place. `index` is
     auto, exact, faiss or milvus (at the URI `milvus`). A picture whose best place is less probable than
-    `min_probability` is not placed. `refine` is imagery from which finer tiles are cut around the best places.
+    `min_probability` is not placed. `refine` is imagery from which finer tiles are cut around the best places, of which
+    there are `candidates`.
     """
 
     k: int = 5
@@ -62,6 +64,7 @@ class SearchOptions:
     milvus: str | None = None
     min_probability: float | None = None
     refine: str | None = None
+    candidates: int = CANDIDATES
 
 
 class Searcher:
@@ -165,6 +168,7 @@ class Searcher:
         self._weigh(found)
         self._add_probabilities(found)
         self._refine(found)
+        found.hits = found.hits[: self.options.k]
 
     def _tried_headings(self, picture: GroundPicture) -> list[float]:
         """Headings of the centre column at which the picture is embedded."""
@@ -260,35 +264,43 @@ class Searcher:
         return Found(described, rows, scores, place_weights(scores, sharpness), sharpness, fused=True)
 
     def _place(self, found: Found) -> None:
-        """The first of the shortlist as hits."""
-        columns = self.store.columns
+        """The first of the shortlist as hits, all candidates of a refinement among them."""
+        columns, count = self.store.columns, max(self.options.k, self.options.candidates if self.refiner else 0)
         found.hits = [
             Hit(row, score, float(columns.lat[row]), float(columns.lon[row]))
-            for row, score in zip(found.rows[: self.options.k].tolist(), found.scores.tolist(), strict=False)
+            for row, score in zip(found.rows[:count].tolist(), found.scores.tolist(), strict=False)
         ]
 
     def _look(self, found: Found) -> None:
         """The headings of the pictures in each hit."""
         rows = found.rows[: len(found.hits)]
+        self._add_headings(
+            found, found.hits, lambda azimuth: (self.azimuth.maps if azimuth else self.store.fetch)(rows)
+        )
+
+    def _add_headings(self, found: Found, hits: list[Hit], tiles: Tiles) -> None:
+        """The headings of the pictures in some hits, by descriptors (K, D) of the hits' tiles."""
         looks = []
         for one in found.described:
-            turns, sds = self._turns(one, rows)
+            turns, sds = self._turns(one, tiles)
             looks.append((np.add(0.0 if one.unknown else one.picture.tag.heading, turns) % FULL_TURN, sds))
-        for number, hit in enumerate(found.hits):
+        for number, hit in enumerate(hits):
             hit.headings = [float(headings[number]) for headings, _ in looks]
             hit.heading, hit.heading_sd = hit.headings[0], float(looks[0][1][number])
 
-    def _turns(self, one: Described, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """By how much a picture of unknown heading is turned where rows (K,) fit best, and how uncertain that is."""
-        query, picture = np.zeros(len(rows), int), one.picture
-        if self.azimuth is not None and one.unknown:
+    def _turns(self, one: Described, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+        """By how much a picture of unknown heading is turned where tiles (K,) fit best, and how uncertain that is."""
+        picture, by_azimuth = one.picture, self.azimuth is not None and one.unknown
+        described = tiles(by_azimuth)
+        query = np.zeros(len(described), int)
+        if by_azimuth:
             view = self.azimuth.azimuth.model.config.view
             image = read_ground(picture.path, picture.tag.projection)
-            described = describe(self.azimuth.azimuth.model, "ground", [view_of(picture, image, 0.0, view)])
-            curves = self.azimuth.curves(self.azimuth.scorer(described), query, rows)
+            own = describe(self.azimuth.azimuth.model, "ground", [view_of(picture, image, 0.0, view)])
+            curves = self.azimuth.compare(self.azimuth.scorer(own), query, described)
             sharpness = self.azimuth.sharpness
         else:
-            curves, sharpness = self._scorer([one]).curves(query, self.store.fetch(rows)), self.sharpness
+            curves, sharpness = self._scorer([one]).curves(query, described), self.sharpness
         return headings_of(curves, picture.tag.hfov, sharpness)
 
     def _weigh(self, found: Found) -> None:
@@ -317,21 +329,36 @@ class Searcher:
         """Move the best place to where finer tiles fit best; what cannot be refined is told of and stays."""
         if self.refiner is None or found.abstains:
             return
-        hits = [hit for hit in found.hits[:CANDIDATES] if not np.isnan(hit.lat)]
+        hits = [hit for hit in found.hits[: self.options.candidates] if not np.isnan(hit.lat)]
         sides = self.store.columns.ground_m[[hit.row for hit in hits]]
         if not len(hits) or np.isnan(sides[0]):
             self.reporter.note(f"{found.title}: tiles without position or size cannot be refined")
             return
-        lat, lon = (np.array([getattr(hit, name) for hit in hits]) for name in ("lat", "lon"))
+        lat, lon, own = (np.array([getattr(hit, name) for hit in hits]) for name in ("lat", "lon", "score"))
+        side = float(sides[0])
         try:
-            place = self.refiner.refine(self._scorer_of(found), lat, lon, float(sides[0]), found.sharpness)
+            place = self.refiner.refine(self._scorer_of(found), lat, lon, own, side, found.sharpness)
         except InputError as error:
             self.reporter.note(f"{found.title}: not refined: {error}")
             return
-        hit = hits[place.start]
+        ordered = [hits[number] for number in place.order]
+        found.hits = ordered + [hit for hit in found.hits if all(hit is not one for one in ordered)]
         for name in ("lat", "lon", "score", "major_m", "minor_m", "azimuth"):
-            setattr(hit, name, getattr(place, name))
-        found.hits.sort(key=lambda one: one is not hit)
+            setattr(ordered[0], name, getattr(place, name))
+        self._look_again(found, ordered[0], side)
+
+    def _look_again(self, found: Found, hit: Hit, side: float) -> None:
+        """The headings of the pictures in the tile around a refined place."""
+
+        def tiles(azimuth: bool) -> np.ndarray:
+            model = self.azimuth.azimuth.model if azimuth else None
+            described, shown = self.refiner.descriptors(np.array([hit.lat]), np.array([hit.lon]), side, model)
+            return np.where(shown[:, None], described, np.nan)
+
+        before = hit.headings, hit.heading, hit.heading_sd
+        self._add_headings(found, [hit], tiles)
+        if np.isnan(hit.heading):  # too near to the border of the imagery
+            hit.headings, hit.heading, hit.heading_sd = before
 
 
 def find_places(names: Iterable[str], searcher: Searcher, reporter: Reporter, together: int) -> Iterator[Found]:

@@ -203,8 +203,27 @@ def test_a_narrow_view_finds_less_and_knows_it(data, rings_model):
     assert "hfov" not in wide and narrow["hfov"] == 90.0
     assert wide["median_heading_error_deg"] < 8 and wide["heading_within_10"] >= narrow["heading_within_10"]
     assert wide["median_heading_sd_deg"] < narrow["median_heading_sd_deg"] <= 180
-    for name in ("heading_within_5", "top_heading_within_5", "heading_within_sd"):
+    for name in ("heading_within_5", "top_heading_within_5", "heading_within_sd", "heading_within_2sd"):
         assert 0 <= narrow[name] <= 1
+
+
+def test_the_uncertainty_of_headings_is_told_apart_by_right_and_wrong_tiles(data, rings_model, tmp_path):
+    (record,) = run(
+        data, rings_model(circular=True), heading_unknown=True, hfov=90.0, seed=3, per_query=tmp_path / "q.csv"
+    )
+    with open(tmp_path / "q.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    covers = np.array([row["covers"] == "True" for row in rows])
+    error, sd = (np.array([float(row[f"top_heading_{name}"]) for row in rows]) for name in ("error_deg", "sd_deg"))
+    assert 0 < covers.sum() < len(covers)
+    for name, some in (("right", covers), ("wrong", ~covers)):
+        within = np.mean(np.abs(error[some]) <= 2 * sd[some])
+        assert record[f"top_{name}_heading_within_2sd"] == pytest.approx(within, abs=1e-9)
+        assert record[f"top_{name}_median_heading_sd_deg"] == pytest.approx(np.median(sd[some]), abs=0.01)
+    above = np.mean(sd[~covers][:, None] > sd[covers])
+    assert record["heading_sd_auc"] == pytest.approx(above, abs=0.02)
+    right = [row for row in rows if row["rank"] == "1"]
+    assert right and all(row["heading_error_deg"] == row["top_heading_error_deg"] for row in right)
 
 
 def test_a_window_is_taken_of_known_headings_as_well(data, rings_model):

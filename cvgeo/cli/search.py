@@ -155,10 +155,9 @@ def search(
     from cvgeo.pipelines.search import TOGETHER, Searcher, SearchOptions, find_places
 
     where = {"areas": areas, "same_place": same_place, "index": index.value, "milvus": milvus, "refine": refine}
-    known = {"stated": stated, "headings": headings, "azimuth": azimuth, "candidates": refine_candidates}
-    wanted = SearchOptions(
-        k=k, device=device, allow_mismatch=allow_mismatch, min_probability=min_probability, **known, **where
-    )
+    where |= {"candidates": refine_candidates, "min_probability": min_probability}
+    known = {"stated": stated, "headings": headings, "azimuth": azimuth}
+    wanted = SearchOptions(k=k, device=device, allow_mismatch=allow_mismatch, **known, **where)
     searcher = Searcher(None if store is None else reference_from(store, "store"), model, weights, wanted, reporter)
     found = find_places(names_from(pictures), searcher, reporter, 1 if "-" in pictures else TOGETHER)
     if sheet is not None or map is not None:

@@ -197,6 +197,8 @@ _cvgeo_completion() {
         "evaluate/--azimuth") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--seed") compopt +o default 2>/dev/null; return ;;
         "evaluate/--per-query") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "evaluate/--distractors") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
+        "evaluate/--against") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--batch-size") compopt +o default 2>/dev/null; return ;;
         "evaluate/--device") names="auto cpu cuda" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/-j"|"evaluate/--jobs") compopt +o default 2>/dev/null; return ;;
@@ -269,7 +271,7 @@ _cvgeo_completion() {
         "embed") options="--model -o --output -d --dataset --split --view --weights --azimuth --heading --hfov --projection --pitch --roll --declination --batch-size --part-rows --join --prune --shard --allow-mismatch --device -j --jobs --threads --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "index") options="--kind --structure --pca --milvus --collection --check --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="store" ;;
         "search") options="--store --model --weights -k --heading --hfov --projection --pitch --roll --declination --headings --azimuth --near --polygon --same-place --min-probability --refine --sheet --map --ortho --index --milvus --allow-mismatch --device --threads --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
-        "evaluate") options="-d --dataset --model --weights --split --store --query-store --within-source --heading --headings --hfov --calibrate --reliability --calibrate-heading --azimuth --seed --per-query --batch-size --skip-missing --allow-mismatch --device -j --jobs --threads --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
+        "evaluate") options="-d --dataset --model --weights --split --store --query-store --within-source --heading --headings --hfov --calibrate --reliability --calibrate-heading --azimuth --seed --per-query --distractors --both-ways --against --batch-size --skip-missing --allow-mismatch --device -j --jobs --threads --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "ablate") options="-d --dataset -o --output --table --vary --reference --model --recipe --weights --set --epochs --batch-size --seeds --split --heading-unknown --device --workers -j --jobs --threads --memory --skip-missing --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "heatmap") options="--model -d --dataset --store --tile --kind --at -o --output --geotiff --weights --heading --hfov --projection --pitch --roll --declination --device --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "models") options="--parts --format --json -q --quiet --debug --log-file -h --help" commands="" names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="" ;;

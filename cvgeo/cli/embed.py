@@ -124,8 +124,7 @@ def embed(
     Several processes or machines may each do a --shard of the pictures; the same call without --shard joins what they
     made, and computes what they did not.
     """
-    options.use_threads(threads)
-    options.use_memory(memory)
+    options.use(threads, memory)
     _check(model, pictures, dataset, view, azimuth)
     loose = dataset is None and view is View.GROUND
     stated = options.stated_pose(projection, heading, hfov, pitch, roll, declination, loose)

@@ -199,6 +199,12 @@ def use_memory(size: str | None) -> None:
     limit_memory(limit)
 
 
+def use(threads: int, memory: str | None) -> None:
+    """Both, where a command has both."""
+    use_threads(threads)
+    use_memory(memory)
+
+
 def stated_pose(
     projection: ProjectionName | None,
     heading: str | None,

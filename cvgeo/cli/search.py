@@ -146,16 +146,14 @@ def search(
     the place is right. A calibrated model also tells the probability of a place, and in none that no tile shows it.
     cvgeo-locating(7) and cvgeo-probability(7) say what these mean.
     """
-    options.use_threads(threads)
-    options.use_memory(memory)
+    options.use(threads, memory)
     _check(pictures, store, sheet, map, ortho)
-    areas = _areas(near, polygon)
     stated = options.stated_pose(projection, heading, hfov, pitch, roll, declination)
     from cvgeo.cli.stdin import names_from, reference_from
     from cvgeo.pipelines.search import TOGETHER, Searcher, SearchOptions, find_places
 
-    where = {"areas": areas, "same_place": same_place, "index": index.value, "milvus": milvus, "refine": refine}
-    where |= {"candidates": refine_candidates, "min_probability": min_probability}
+    where = {"areas": _areas(near, polygon), "same_place": same_place, "index": index.value, "milvus": milvus}
+    where |= {"refine": refine, "candidates": refine_candidates, "min_probability": min_probability}
     known = {"stated": stated, "headings": headings, "azimuth": azimuth}
     wanted = SearchOptions(k=k, device=device, allow_mismatch=allow_mismatch, **known, **where)
     searcher = Searcher(None if store is None else reference_from(store, "store"), model, weights, wanted, reporter)

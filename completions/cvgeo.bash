@@ -147,6 +147,7 @@ _cvgeo_completion() {
         "embed/--batch-size") compopt +o default 2>/dev/null; return ;;
         "embed/--part-rows") compopt +o default 2>/dev/null; return ;;
         "embed/--shard") compopt +o default 2>/dev/null; return ;;
+        "embed/--storage") choices="half int8" ;;
         "embed/--device") names="auto cpu cuda" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "embed/-j"|"embed/--jobs") compopt +o default 2>/dev/null; return ;;
         "embed/--threads") compopt +o default 2>/dev/null; return ;;
@@ -272,7 +273,7 @@ _cvgeo_completion() {
         "build-dataset world") options="-o --output --size-km --preset --panoramas --texture --set --seed --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "build-dataset check") options="--quick --labels-only --all --seed -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" names="$(_cvgeo_datasets)" files="folder" ;;
         "train") options="-d --dataset --model --recipe --weights --set -o --output --epochs --batch-size --seed --device -j --jobs --threads --memory --pack --pack-file --save-every --deterministic --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
-        "embed") options="--model -o --output -d --dataset --split --view --weights --azimuth --heading --hfov --projection --pitch --roll --declination --batch-size --part-rows --join --prune --shard --allow-mismatch --device -j --jobs --threads --memory --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
+        "embed") options="--model -o --output -d --dataset --split --view --weights --azimuth --heading --hfov --projection --pitch --roll --declination --batch-size --part-rows --join --prune --shard --storage --allow-mismatch --device -j --jobs --threads --memory --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "index") options="--kind --structure --pca --milvus --collection --check --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="store" ;;
         "search") options="--store --model --weights -k --heading --hfov --projection --pitch --roll --declination --headings --azimuth --near --polygon --same-place --min-probability --refine --refine-candidates --sheet --map --ortho --index --milvus --allow-mismatch --device --threads --memory --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "evaluate") options="-d --dataset --model --weights --split --store --query-store --within-source --heading --headings --hfov --calibrate --reliability --calibrate-heading --azimuth --seed --per-query --distractors --both-ways --against --batch-size --skip-missing --allow-mismatch --device -j --jobs --threads --memory --format --json -q --quiet --debug --log-file -h --help" commands="" ;;

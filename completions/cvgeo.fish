@@ -190,6 +190,7 @@ complete -c cvgeo -n '__cvgeo_within embed' -l part-rows -r -f -d 'Save at least
 complete -c cvgeo -n '__cvgeo_within embed' -l join -d 'End with one file, however large.'
 complete -c cvgeo -n '__cvgeo_within embed' -l prune -d 'Remove the rows of pictures that are not there any more.'
 complete -c cvgeo -n '__cvgeo_within embed' -l shard -r -f -d 'Do only part I of N, beside the store; the same call without it joins them.'
+complete -c cvgeo -n '__cvgeo_within embed' -l storage -x -a 'half int8' -d 'How numbers are kept: int8 takes half the room of half, see cvgeo-scale(7); as the store is by default.'
 complete -c cvgeo -n '__cvgeo_within embed' -l allow-mismatch -d 'Only warn where the model was trained with other conventions.'
 complete -c cvgeo -n '__cvgeo_within embed' -l device -r -f -a 'auto cpu cuda' -d 'auto, cpu, cuda or cuda:N.'
 complete -c cvgeo -n '__cvgeo_within embed' -s j -l jobs -r -f -d 'Worker processes; 0 takes one a core.'

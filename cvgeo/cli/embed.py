@@ -46,6 +46,13 @@ class View(StrEnum):
     GROUND = "ground"
 
 
+class Storage(StrEnum):
+    """How the numbers of descriptors are stored."""
+
+    HALF = "half"
+    INT8 = "int8"
+
+
 Pictures = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PICTURE|FOLDER]...", help="Pictures and folders of pictures; - reads paths from stdin."),
@@ -81,6 +88,14 @@ Shard = Annotated[
     str | None,
     typer.Option(metavar="I/N", help="Do only part I of N, beside the store; the same call without it joins them."),
 ]
+StorageOption = Annotated[
+    Storage | None,
+    typer.Option(
+        "--storage",
+        help="How numbers are kept: int8 takes half the room of half, see cvgeo-scale(7); as the store is by default.",
+        show_default="half for a new one",
+    ),
+]
 Join = Annotated[bool, typer.Option("--join", help="End with one file, however large.")]
 
 
@@ -104,6 +119,7 @@ def embed(
     join: Join = False,
     prune: Prune = False,
     shard: Shard = None,
+    storage: StorageOption = None,
     allow_mismatch: options.AllowMismatch = False,
     device: options.Device = "auto",
     jobs: options.Jobs = 0,
@@ -134,7 +150,7 @@ def embed(
     from cvgeo.pipelines.embed import embed as run_embedding
 
     carried_out = EmbedOptions(batch_size, device, jobs, part_rows, join, overwrite, skip_missing, allow_mismatch)
-    carried_out.prune, carried_out.shard = prune, part
+    carried_out.prune, carried_out.shard, carried_out.storage = prune, part, storage and storage.value
     asked = {"dataset": dataset, "split": split, "view": view.value, "weights": weights, "stated": stated}
     asked |= {"model": reference_from(model, "checkpoint"), "azimuth": azimuth}
     names = list(names_from(pictures or []))

@@ -29,7 +29,7 @@ from cvgeo.data.readers import open_dataset
 from cvgeo.data.schema import Conventions, Dataset, Panoramas, Tiles
 from cvgeo.data.sources.geotags import StatedPose
 from cvgeo.data.views import AerialViews, GroundViews, to_tensor
-from cvgeo.errors import CvgeoError, InputError, UsageError
+from cvgeo.errors import CvgeoError, InputError, MismatchError, UsageError
 from cvgeo.geometry.projections import EQUIRECTANGULAR
 from cvgeo.memory import at_most, is_limited
 from cvgeo.models import Embedder, fingerprint
@@ -47,6 +47,7 @@ from cvgeo.pipelines.pictures import (
 from cvgeo.report import Reporter
 from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows, StoreWriter, writing
 from cvgeo.retrieval.columns import StoreColumns
+from cvgeo.retrieval.rows import HALF
 from cvgeo.retrieval.shards import Shard, absent, shards_of, take_shards
 from cvgeo.retrieval.store import relative_to_store
 from cvgeo.training.checkpoint import find_checkpoint, resolve_model, trained_conventions
@@ -59,11 +60,11 @@ ROW_BYTES = 250  # of a row without its embedding: names, position, hashes
 
 @dataclass
 class EmbedOptions:
-    """How embedding is carried out; none but `skip_missing` and `prune` changes the result.
+    """How embedding is carried out; none but `skip_missing`, `prune` and `storage` changes the result.
 
     `shard` fills one of several shards of the store, which the same call without it takes in. `prune` removes the rows
     of pictures that are no more. Rows are saved in parts of at most `part_rows`, at least every `part_seconds`: what a
-    kill can cost.
+    kill can cost. `storage` is half or int8; None keeps that of a store that is there.
     """
 
     batch_size: int = 32
@@ -77,6 +78,7 @@ class EmbedOptions:
     part_seconds: float = 30.0
     prune: bool = False
     shard: Shard | None = None
+    storage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -357,9 +359,10 @@ def _refreshed(source: Source, pairs: list[tuple[int, int]], store: EmbeddingSto
     with np.errstate(invalid="ignore", divide="ignore"):
         pixels = kept.ground_m / kept.gsd_m
     pixels = np.where(np.isnan(pixels), [image_size(table.path[row])[1] for row in rows], pixels)
+    embedding, scale = store.stored(old)
     return StoreRows.of(
         kept.id,
-        store.fetch(old),
+        embedding,
         [relative_to_store(path, table.path[row]) for row in rows],
         lat=table.lat[rows],
         lon=table.lon[rows],
@@ -370,6 +373,7 @@ def _refreshed(source: Source, pairs: list[tuple[int, int]], store: EmbeddingSto
         size=[one.st_size for one in status],
         mtime_ns=[one.st_mtime_ns for one in status],
         azimuth=store.fetch_azimuth(old),
+        scale=scale,
     )
 
 
@@ -469,6 +473,7 @@ def embed_source(
     """
     path = Path(path)
     failed = len(reporter.failures)
+    header = replace(header, storage=_storage(path, options))
     with writing(path, header, options.overwrite) as writer:
         if options.shard is None:
             _take_shards(writer, reporter)
@@ -478,7 +483,7 @@ def embed_source(
                 writer.add(_refreshed(source, plan.refresh, store, path))
         new = 0
         if len(plan.compute):
-            _check_space(path, len(plan.compute), header.dimension, reporter)
+            _check_space(path, len(plan.compute), header.row_bytes, reporter)
             batches = _computed(source, plan.compute, model, header.view, options, reporter, path)
             new = _save_in_parts(batches, writer, options)
         pruned = prune(writer, path) if options.prune else 0
@@ -501,9 +506,20 @@ def _take_shards(writer: StoreWriter, reporter: Reporter) -> None:
     reporter.note(f"{writer.path}: {rows} rows from {len(shards)} shards")
 
 
-def _check_space(path: Path, rows: int, dimension: int, reporter: Reporter) -> None:
+def _storage(path: Path, options: EmbedOptions) -> str:
+    """How numbers are stored: as asked for, else as in the store that is there or in its shards, else half."""
+    if options.storage is not None:
+        return options.storage
+    made = [path] if path.exists() and not options.overwrite else [one.path(path) for one in shards_of(path)]
+    if not made:
+        return HALF
+    with EmbeddingStore(made[0]) as there:
+        return there.header.storage
+
+
+def _check_space(path: Path, rows: int, row_bytes: int, reporter: Reporter) -> None:
     """Warn, or refuse, where the disk has no room for new rows: as parts, and once more while they are joined."""
-    least = rows * 2 * dimension
+    least = rows * row_bytes
     expected = 2 * (least + rows * ROW_BYTES)
     reporter.warn_if(check_space(path, f"a store with {rows:,} new rows", expected, least, "name another --output"))
 
@@ -528,14 +544,23 @@ def _of_shard(source: Source, shard: Shard) -> Source:
     return Source(source.table.take(rows), Subset(source.views, rows.tolist()), source.conventions)
 
 
+def _row_count(path: Path) -> int:
+    with EmbeddingStore(path) as store:
+        return len(store)
+
+
 def _filled(
     source: Source, model: Embedder, header: StoreHeader, output: Path, options: EmbedOptions, reporter: Reporter
 ) -> tuple[EmbedCounts, int]:
     """Embed a source into a store; what was done, and how many rows the store has. A new one without any is removed."""
     is_new = not output.exists()
-    counts = embed_source(source, model, header, output, options, reporter)
-    with EmbeddingStore(output) as store:
-        rows = len(store)
+    try:
+        counts = embed_source(source, model, header, output, options, reporter)
+    except MismatchError:
+        if is_new and not _row_count(output):
+            output.unlink()
+        raise
+    rows = _row_count(output)
     # A shard of few pictures may have none.
     if not rows and len(source.table):
         if is_new:
@@ -563,7 +588,7 @@ def embed(
     `azimuth` is the model whose azimuth maps of tiles are kept beside their descriptors, for headings.
 
     Returns:
-        The record of the store: store, view, rows, new, reused, failed, pruned, dimension, model, fingerprint.
+        The record of the store: store, view, rows, new, reused, failed, pruned, dimension, storage, model, fingerprint.
     """
     options = options or EmbedOptions()
     embedder, reference, weights_source = load_model(model, weights, options.device)
@@ -583,6 +608,8 @@ def embed(
     if azimuth is not None:
         heading_model = load_azimuth_model(azimuth, weights, options.device)
         source, header = source.with_azimuth(heading_model), heading_model.on(header)
+    # Before it is a shard's own store: all shards are like the one that takes them in.
+    options = replace(options, storage=_storage(output, options))
     if options.shard is not None:
         source, output = _of_shard(source, options.shard), options.shard.path(output)
     counts, rows = _filled(source, embedder, header, output, options, reporter)
@@ -594,6 +621,7 @@ def embed(
         "rows": rows,
         **asdict(counts),
         "dimension": header.dimension,
+        "storage": options.storage,
         "azimuth_dimension": header.azimuth_dimension,
         "model": reference,
         "fingerprint": header.fingerprint,

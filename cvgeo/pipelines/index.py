@@ -256,7 +256,7 @@ def choose_index(store: EmbeddingStore, kind: str, uri: str | None, reporter: Re
         return open_milvus(store, uri)
     if kind == "faiss":
         return open_faiss(store)
-    large = len(store) * store.header.dimension * 2 >= AUTO_BYTES
+    large = len(store) * store.header.row_bytes >= AUTO_BYTES
     if kind == "exact" or not large or not faiss_path(store.path).exists():
         return None
     try:

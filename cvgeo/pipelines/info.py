@@ -101,6 +101,7 @@ def _store(path: Path, verify: bool) -> dict[str, Any]:
             "kind": "embedding store",
             "rows": len(store),
             "dimension": header.dimension,
+            "storage": header.storage,
             "view": header.view,
             "located": int((~np.isnan(store.columns.lat)).sum()),
             "parts": store.parts,

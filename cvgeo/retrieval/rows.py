@@ -8,7 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from cvgeo.errors import InputError, MismatchError, explain_os_error
 from cvgeo.paths import atomic_file
 
 FORMAT = "cvgeo.embeddings"
-FORMAT_VERSION = 2
-WITHOUT_AZIMUTH = 1  # the format of a store without azimuth maps, which older programs read as well
+FORMAT_VERSION = 3
+WITHOUT_INT8 = 2  # the format of a store of half-precision numbers, which older programs read as well;
+WITHOUT_AZIMUTH = 1  # and that of one without azimuth maps, which still older ones read
 OLDEST_VERSION = 1  # of those that are written still; files of older ones are migrated
 HASH_BYTES = 32
+HALF, INT8 = "half", "int8"
+LEVELS = 127  # of either sign, of a number in int8
 NUMBERS = {"lat": np.float64, "lon": np.float64, "gsd_m": np.float64, "ground_m": np.float64}
 STAMPS = {"placement": np.uint64, "size": np.int64, "mtime_ns": np.int64}
 TEXTS = ("id", "path")
@@ -38,6 +41,8 @@ class StoreHeader:
 
     `azimuth_dimension` is the length of the azimuth maps beside the embeddings, 0 for none; `azimuth_model`,
     `azimuth_weights` and `azimuth_fingerprint` tell which model made them, as `model`, `weights` and `fingerprint` do.
+
+    `storage` is half (float16 numbers) or int8 (numbers of 8 bits, with one float16 scale a row).
 
     `column0_heading` and `polar_convention` are those of the views; `azimuth_columns` is how many azimuth columns the
     descriptor consists of, 0 where it cannot be rolled; `model` and `weights` are what to load the model by.
@@ -58,21 +63,37 @@ class StoreHeader:
     azimuth_model: str = ""
     azimuth_weights: str = ""
     azimuth_fingerprint: str = ""
+    storage: str = HALF
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row's vectors on the disk."""
+        numbers = self.dimension + 2 if self.storage == INT8 else 2 * self.dimension
+        return numbers + 2 * self.azimuth_dimension
+
+    @property
+    def format_version(self) -> int:
+        """The oldest format that can say all of this."""
+        if self.storage == INT8:
+            return FORMAT_VERSION
+        return max(WITHOUT_INT8 if self.azimuth_dimension else WITHOUT_AZIMUTH, OLDEST_VERSION)
 
     def made_alike(self, other: StoreHeader) -> bool:
         """Whether rows of both may stand in one store."""
-        names = ("fingerprint", "dimension", "view", "azimuth_fingerprint", "azimuth_dimension")
+        names = ("fingerprint", "dimension", "view", "azimuth_fingerprint", "azimuth_dimension", "storage")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
 AZIMUTH_ATTRIBUTES = ("azimuth_dimension", "azimuth_model", "azimuth_weights", "azimuth_fingerprint")
+LATER_ATTRIBUTES = (*AZIMUTH_ATTRIBUTES, "storage")  # which older files do not have
 
 
 @dataclass
 class StoreRows:
     """Rows of a store as columns.
 
-    `embedding` (N, D) float16 unit vectors; positions NaN where unknown; `ground_m` the side of the ground that a tile
+    `embedding` (N, D) float16 unit vectors, or (N, D) int8 of which `scale` (N, 1) float16 is the unit, (N, 0) without;
+    positions NaN where unknown; `ground_m` the side of the ground that a tile
     shows; `content_hash` (N, 32) uint8, SHA-256 of the picture's bytes; `placement` a hash of what else went into the
     view (heading, fields of view); `size` and `mtime_ns` of the file when it was read. `azimuth` (N, M) float16 are
     unit vectors of azimuth columns from which headings are found, M = 0 in a store without them.
@@ -90,6 +111,7 @@ class StoreRows:
     size: np.ndarray
     mtime_ns: np.ndarray
     azimuth: np.ndarray
+    scale: np.ndarray
 
     @classmethod
     def of(
@@ -101,7 +123,9 @@ class StoreRows:
         columns["content_hash"] = np.asarray(hashes, dtype=np.uint8).reshape(count, HASH_BYTES)
         for name, kind in {**NUMBERS, **STAMPS}.items():
             columns[name] = np.asarray(columns.get(name, np.full(count, np.nan if name in NUMBERS else 0)), dtype=kind)
-        embedding = np.ascontiguousarray(embedding, dtype=np.float16)
+        kind = np.int8 if getattr(embedding, "dtype", None) == np.int8 else np.float16
+        embedding = np.ascontiguousarray(embedding, dtype=kind)
+        columns["scale"] = np.ascontiguousarray(columns.get("scale", np.zeros((count, 0))), dtype=np.float16)
         columns["azimuth"] = np.ascontiguousarray(columns.get("azimuth", np.zeros((count, 0))), dtype=np.float16)
         rows = cls(id=list(id), embedding=embedding, path=list(path or [""] * count), **columns)
         if any(len(getattr(rows, one.name)) != count for one in fields(rows)):
@@ -121,6 +145,12 @@ class StoreRows:
             }
         )
 
+    def stored_as(self, storage: str) -> StoreRows:
+        """The same rows with embeddings as a store of that kind holds them."""
+        if storage == HALF or self.embedding.dtype == np.int8:
+            return self
+        return replace(self, **dict(zip(("embedding", "scale"), in_eight_bits(self.embedding), strict=True)))
+
     @classmethod
     def joined(cls, parts: Sequence[StoreRows]) -> StoreRows:
         """Several tables one after the other."""
@@ -133,6 +163,20 @@ class StoreRows:
         )
 
 
+def in_eight_bits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (n, D) as int8 (n, D) and scales (n, 1) float16, whose products are nearest to them.
+
+    The largest number of a row becomes 127 or -127. 0.4 % of it is the most that a number is off.
+    """
+    rows = rows.astype(np.float32)
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    scale = (largest / LEVELS).astype(np.float16)
+    # A number that is not finite stays so in the scale, where a search notices it.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        levels = np.nan_to_num(np.round(rows / scale.astype(np.float32)))
+    return np.clip(levels, -LEVELS, LEVELS).astype(np.int8), scale
+
+
 def row_checksums(rows: StoreRows) -> np.ndarray:
     """CRC-32 of each row over all its columns, (N,) uint32: any changed bit of a row is noticed."""
     numbers = [getattr(rows, name).view(np.uint8).reshape(len(rows), 8) for name in (*NUMBERS, *STAMPS)]
@@ -142,6 +186,7 @@ def row_checksums(rows: StoreRows) -> np.ndarray:
         text = _encode(f"{rows.id[row]}\n{rows.path[row]}")
         # Without an azimuth map the sum is as it was before there were any.
         vectors = zlib.crc32(azimuth.data, zlib.crc32(embedding.data)) if azimuth.size else zlib.crc32(embedding.data)
+        vectors = zlib.crc32(rows.scale[row].data, vectors) if rows.scale.size else vectors
         sums[row] = zlib.crc32(text, zlib.crc32(numbers.data, vectors))
     return sums
 
@@ -175,10 +220,11 @@ def write_rows(
     `joined_through` is the number of the newest part whose rows this file holds already.
     """
     with atomic_file(path) as temporary, _new_file(temporary) as file:
-        version = FORMAT_VERSION if header.azimuth_dimension else max(WITHOUT_AZIMUTH, OLDEST_VERSION)
-        file.attrs.update(format=FORMAT, format_version=version, joined_through=joined_through)
+        file.attrs.update(format=FORMAT, format_version=header.format_version, joined_through=joined_through)
         for name, value in asdict(header).items():
             if name in AZIMUTH_ATTRIBUTES and not header.azimuth_dimension:
+                continue
+            if name == "storage" and value == HALF:
                 continue
             file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
         datasets = _new_datasets(file, header, count)
@@ -198,7 +244,12 @@ def write_rows(
 
 def _new_datasets(file: h5py.File, header: StoreHeader, count: int) -> dict[str, h5py.Dataset]:
     # Contiguous, not chunked: rows are then read straight from the file, and random ones cheaply.
-    kinds: dict[str, tuple[Any, tuple[int, ...]]] = {"embeddings": (np.float16, (header.dimension,))}
+    int8 = header.storage == INT8
+    kinds: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "embeddings": (np.int8 if int8 else np.float16, (header.dimension,))
+    }
+    if int8:
+        kinds["scale"] = np.float16, (1,)
     if header.azimuth_dimension:
         kinds["azimuth"] = np.float16, (header.azimuth_dimension,)
     kinds |= {"checksum": (np.uint32, ()), **dict.fromkeys(TEXTS, (h5py.string_dtype("utf-8"), ())), **COLUMNS}
@@ -207,7 +258,8 @@ def _new_datasets(file: h5py.File, header: StoreHeader, count: int) -> dict[str,
 
 def _stored(rows: StoreRows) -> dict[str, np.ndarray]:
     """Rows as the datasets hold them."""
-    vectors = {"embeddings": rows.embedding, "azimuth": rows.azimuth, "checksum": row_checksums(rows)}
+    vectors = {"embeddings": rows.embedding, "azimuth": rows.azimuth, "scale": rows.scale}
+    vectors["checksum"] = row_checksums(rows)
     texts = {name: np.array([_encode(value) for value in getattr(rows, name)], dtype=object) for name in TEXTS}
     return {**vectors, **texts, **{name: getattr(rows, name) for name in COLUMNS}}
 
@@ -291,6 +343,19 @@ def _reading(path: Path) -> Iterator[None]:
         raise _damaged(path, f"damaged or not an embedding store ({' '.join(str(error).split())[:120]})") from error
 
 
+@dataclass(frozen=True)
+class _Vectors:
+    """Where in a file a dataset of vectors begins; how many numbers and bytes a row has, and of what kind they are."""
+
+    offset: int
+    dimension: int
+    length: int
+    kind: type
+
+
+NO_VECTORS = _Vectors(0, 0, 0, np.float16)
+
+
 class RowFile:
     """One HDF5 file of rows, opened for reading; everything in it is read from the disk as it is needed.
 
@@ -330,22 +395,27 @@ class RowFile:
             attributes = MIGRATIONS[step].attributes(attributes)
         values: dict[str, Any] = {}
         for one in fields(StoreHeader):
-            if one.name in AZIMUTH_ATTRIBUTES and one.name not in attributes:
+            if one.name in LATER_ATTRIBUTES and one.name not in attributes:
                 continue
             value = attributes[one.name]
             values[one.name] = json.loads(value) if one.type.startswith("dict") else value
             values[one.name] = value.item() if isinstance(value, np.generic) else values[one.name]
         self.header = StoreHeader(**values)
+        if self.header.storage not in (HALF, INT8):
+            raise ValueError(f"numbers of the unknown kind {self.header.storage}")
         self.joined_through = int(attributes["joined_through"])
 
     def _find_columns(self, file: h5py.File) -> None:
         self._count = file["embeddings"].shape[0]
-        self._offsets = {"embeddings": self._offset_of(file, "embeddings", self.header.dimension)}
+        kind = np.int8 if self.header.storage == INT8 else np.float16
+        self._vectors = {"embeddings": self._vector_of(file, "embeddings", self.header.dimension, kind)}
+        if kind == np.int8:
+            self._vectors["scale"] = self._vector_of(file, "scale", 1)
         if self.header.azimuth_dimension:
-            self._offsets["azimuth"] = self._offset_of(file, "azimuth", self.header.azimuth_dimension)
+            self._vectors["azimuth"] = self._vector_of(file, "azimuth", self.header.azimuth_dimension)
         expected: dict[str, tuple[int, ...]] = dict.fromkeys(("checksum", *TEXTS), (self._count,))
         expected |= {name: (self._count, *form) for name, (_, form) in COLUMNS.items()}
-        names = expected if self.version >= OLDEST_VERSION else set(file) - {"embeddings", "azimuth"}
+        names = expected if self.version >= OLDEST_VERSION else set(file) - {"embeddings", "azimuth", "scale"}
         # Before anything is read: a damaged length must not ask for all memory.
         if any(file[name].shape[:1] != (self._count,) for name in names):
             raise ValueError("columns of different lengths")
@@ -383,53 +453,40 @@ class RowFile:
             runs = [column[run[0] : run[-1] + 1][run - run[0]] for run in np.split(ascending, ends) if len(run)]
         return np.concatenate(runs)[back] if runs else np.empty((0, *column.shape[1:]), column.dtype)
 
-    def _offset_of(self, file: h5py.File, name: str, dimension: int) -> int:
-        """Where in the file the rows of a dataset of vectors begin."""
+    def _vector_of(self, file: h5py.File, name: str, dimension: int, kind: type = np.float16) -> _Vectors:
+        """Where in the file the rows of a dataset of vectors are."""
         vectors = file[name]
-        if vectors.dtype != np.float16 or vectors.chunks or vectors.shape != (self._count, dimension):
-            raise ValueError(f"{name} are not contiguous float16 rows of the stated length")
+        if vectors.dtype != kind or vectors.chunks or vectors.shape != (self._count, dimension):
+            raise ValueError(f"{name} are not contiguous {np.dtype(kind)} rows of the stated length")
         offset = vectors.id.get_offset() or 0
-        if offset + self._count * dimension * 2 > os.path.getsize(self.path):
+        length = dimension * np.dtype(kind).itemsize
+        if offset + self._count * length > os.path.getsize(self.path):
             raise ValueError("truncated")
-        return offset
+        return _Vectors(offset, dimension, length, kind)
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Embeddings of rows start to stop, (stop - start, D) float16."""
-        return self._read("embeddings", self.header.dimension, start, stop)
-
-    def read_azimuth(self, start: int, stop: int) -> np.ndarray:
-        """Azimuth maps of rows start to stop, (stop - start, M) float16; M is 0 in a store without them."""
-        return self._read("azimuth", self.header.azimuth_dimension, start, stop)
-
-    def _read(self, name: str, dimension: int, start: int, stop: int) -> np.ndarray:
+    def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows start to stop of `embeddings`, `scale` or `azimuth` as stored, (stop - start, D); D is 0 for none."""
+        at = self._vectors.get(name, NO_VECTORS)
         # Plain reads, not a memory map: a file cut short gives an error here, not a killed process.
-        rows = np.empty((stop - start, dimension), np.float16)
+        rows = np.empty((stop - start, at.dimension), at.kind)
         buffer = memoryview(rows).cast("B") if rows.size else memoryview(b"")
         done = 0
         while done < len(buffer):
-            place = self._offsets[name] + start * dimension * 2 + done
-            got = os.preadv(self._handle, [buffer[done:]], place)
+            got = os.preadv(self._handle, [buffer[done:]], at.offset + start * at.length + done)
             if got == 0:
                 raise _damaged(self.path, "truncated")
             done += got
         return rows
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
-        """Embeddings of these rows, (n, D) float16."""
-        return self._gather("embeddings", self.header.dimension, rows)
-
-    def gather_azimuth(self, rows: np.ndarray) -> np.ndarray:
-        """Azimuth maps of these rows, (n, M) float16; M is 0 in a store without them."""
-        return self._gather("azimuth", self.header.azimuth_dimension, rows)
-
-    def _gather(self, name: str, dimension: int, rows: np.ndarray) -> np.ndarray:
-        found = np.empty((len(rows), dimension), np.float16)
+    def gather(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """The same of these rows, in this order."""
+        at = self._vectors.get(name, NO_VECTORS)
+        found = np.empty((len(rows), at.dimension), at.kind)
         if not found.size:
             return found
-        buffer, length = memoryview(found).cast("B"), 2 * dimension
-        for start, row in zip(range(0, len(buffer), length), rows.tolist(), strict=True):
-            place = self._offsets[name] + row * length
-            if os.preadv(self._handle, [buffer[start : start + length]], place) < length:
+        buffer = memoryview(found).cast("B")
+        for start, row in zip(range(0, len(buffer), at.length), rows.tolist(), strict=True):
+            if os.preadv(self._handle, [buffer[start : start + at.length]], at.offset + row * at.length) < at.length:
                 raise _damaged(self.path, "truncated")
         return found
 
@@ -438,9 +495,8 @@ class RowFile:
         some = np.arange(start, stop)
         texts = [self.text_of(name, some) for name in TEXTS]
         columns = {name: self.column_of(name, some) for name in COLUMNS}
-        return StoreRows.of(
-            texts[0], self.read(start, stop), texts[1], **columns, azimuth=self.read_azimuth(start, stop)
-        )
+        columns |= {name: self.read(name, start, stop) for name in ("scale", "azimuth")}
+        return StoreRows.of(texts[0], self.read("embeddings", start, stop), texts[1], **columns)
 
     def damaged_rows(self, at_once: int = 4096) -> Iterator[int]:
         """Numbers of the rows whose checksum does not hold."""

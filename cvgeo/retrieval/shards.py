@@ -15,7 +15,7 @@ import numpy as np
 
 from cvgeo.errors import MismatchError
 from cvgeo.retrieval.lock import writer_lock
-from cvgeo.retrieval.rows import StoreRows
+from cvgeo.retrieval.rows import StoreHeader, StoreRows
 from cvgeo.retrieval.store import EmbeddingStore, StoreWriter, live_rows, remove_store
 
 
@@ -61,13 +61,19 @@ def take_shards(writer: StoreWriter) -> int:
         with writer_lock(path):
             with EmbeddingStore(path) as store:
                 if not store.header.made_alike(writer.header):
-                    raise MismatchError("a shard made by another model", path=path, mend="remove it")
+                    raise MismatchError(_other(store.header, writer.header), path=path, mend="remove it")
                 store.refuse_damage()
                 for rows in _new_rows(store, writer.path):
                     writer.add(rows)
                     taken += len(rows)
             remove_store(path)
     return taken
+
+
+def _other(shard: StoreHeader, store: StoreHeader) -> str:
+    if shard.fingerprint == store.fingerprint and shard.storage != store.storage:
+        return f"a shard of {shard.storage} numbers, not {store.storage}"
+    return "a shard made by another model"
 
 
 def _new_rows(shard: EmbeddingStore, path: Path) -> Iterator[StoreRows]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cvgeo.errors import InputError, MismatchError, explain_os_error
 from cvgeo.retrieval.columns import LiveRows, StoreColumns
 from cvgeo.retrieval.heading import single
 from cvgeo.retrieval.lock import writer_lock
-from cvgeo.retrieval.rows import OLDEST_VERSION, RowFile, StoreHeader, StoreRows, is_store, write_rows
+from cvgeo.retrieval.rows import INT8, OLDEST_VERSION, RowFile, StoreHeader, StoreRows, is_store, write_rows
 
 VERIFIED_AT_ONCE = 64 << 20
 MANY_PARTS = 32
@@ -138,32 +138,45 @@ class EmbeddingStore:
             )
 
     def blocks(self, at_once: int = 4096) -> Iterator[tuple[int, np.ndarray]]:
-        """All embeddings in order, by blocks: the number of the first row, and (n <= at_once, D) float16."""
+        """All embeddings in order, by blocks: the number of the first row, and (n <= at_once, D) float16.
+
+        float32 in a store of int8.
+        """
+        for first, block, scale in self.stored_blocks(at_once):
+            yield first, _widened(block, scale)
+
+    def stored_blocks(self, at_once: int = 4096) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """The same as stored: numbers (n, D), and their scale (n, 1), or (n, 0) where there is none."""
         for file, live, first in zip(self._files, self._live.rows, self._live.starts[:-1], strict=True):
             done = 0
             for start in range(0, len(file), at_once):
                 stop = min(start + at_once, len(file))
                 rows = live[done : np.searchsorted(live, stop)]
                 if len(rows):
-                    block = file.read(start, stop)
-                    yield int(first) + done, block if len(rows) == len(block) else block[rows - start]
+                    stored = [file.read(name, start, stop) for name in ("embeddings", "scale")]
+                    whole = len(rows) == stop - start
+                    yield int(first) + done, *(one if whole else one[rows - start] for one in stored)
                     done += len(rows)
 
     def fetch(self, rows: np.ndarray) -> np.ndarray:
         """Embeddings of these rows, (n, D) float32."""
-        return self._fetch(rows, RowFile.gather, self.header.dimension)
+        return single(_widened(*self.stored(rows)))
 
     def fetch_azimuth(self, rows: np.ndarray) -> np.ndarray:
         """Azimuth maps of these rows, (n, M) float32; M is 0 in a store without them."""
-        return self._fetch(rows, RowFile.gather_azimuth, self.header.azimuth_dimension)
+        return single(self._fetch(rows, "azimuth", self.header.azimuth_dimension))
 
-    def _fetch(
-        self, rows: np.ndarray, gather: Callable[[RowFile, np.ndarray], np.ndarray], dimension: int
-    ) -> np.ndarray:
-        result = np.empty((len(rows), dimension), np.float16)
-        for file, here, own in self._live.by_file(rows) if dimension else ():
-            result[here] = gather(file, own)
-        return single(result)
+    def stored(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings of these rows as stored, (n, D), and their scale, (n, 1), or (n, 0) where there is none."""
+        int8 = self.header.storage == INT8
+        embedding = self._fetch(rows, "embeddings", self.header.dimension, np.int8 if int8 else np.float16)
+        return embedding, self._fetch(rows, "scale", int(int8))
+
+    def _fetch(self, rows: np.ndarray, name: str, dimension: int, kind: type = np.float16) -> np.ndarray:
+        result = np.empty((len(rows), dimension), kind)
+        for file, here, own in self._live.by_file(rows):
+            result[here] = file.gather(name, own)
+        return result
 
     def verify(self) -> list[str]:
         """Recompute all checksums; the ids of the damaged rows."""
@@ -181,6 +194,11 @@ class EmbeddingStore:
         """Let go of the files."""
         for file in self._files:
             file.close()
+
+
+def _widened(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Embeddings (n, D) from what is stored of them: float16 as they are, int8 times their scale as float32."""
+    return numbers.astype(np.float32) * scale.astype(np.float32) if scale.size else numbers
 
 
 def relative_to_store(store: Path, picture: Path) -> str:
@@ -235,7 +253,7 @@ class StoreWriter:
         """Add rows as one part: on the disk when this returns, or not at all."""
         if len(rows):
             part = _parts_folder(self.path) / f"part-{self._next:08d}.h5"
-            write_rows(part, self.header, [rows], len(rows))
+            write_rows(part, self.header, [rows.stored_as(self.header.storage)], len(rows))
             self._next += 1
 
     def join(self, keep: np.ndarray | None = None, everything: bool = False) -> None:
@@ -262,13 +280,14 @@ class StoreWriter:
 
 def live_rows(store: EmbeddingStore, keep: np.ndarray | None = None, at_once: int = 4096) -> Iterator[StoreRows]:
     """All rows of a store, or those (n,) to keep, ascending; a block at a time."""
-    for start, block in store.blocks(at_once):
+    for start, block, scale in store.stored_blocks(at_once):
         stop = start + len(block)
         some = (
             np.arange(start, stop) if keep is None else keep[np.searchsorted(keep, start) : np.searchsorted(keep, stop)]
         )
         rows = store.columns.take(some)
-        rows.embedding, rows.azimuth = block[some - start], store.fetch_azimuth(some).astype(np.float16)
+        rows.embedding, rows.scale = block[some - start], scale[some - start]
+        rows.azimuth = store.fetch_azimuth(some).astype(np.float16)
         yield rows
 
 
@@ -283,6 +302,8 @@ def _first_difference(old: StoreHeader, new: StoreHeader) -> str:
         return f"holds {old.view} views, not {new.view} views"
     if old.model != new.model:
         return f"was made by another model ({old.model}, not {new.model})"
+    if old.fingerprint == new.fingerprint and old.storage != new.storage:
+        return f"holds {old.storage} numbers, not {new.storage}"
     if old.fingerprint == new.fingerprint:
         held = f"azimuth maps of {old.azimuth_model}" if old.azimuth_dimension else "no azimuth maps"
         asked = f"such maps of {new.azimuth_model}" if new.azimuth_dimension else "none"

@@ -171,3 +171,56 @@ def test_a_joining_that_was_killed_can_be_repeated(tmp_path, monkeypatch):
         assert take_shards(writer) == 2  # of the second one; those of the first are there
     assert rows_of(path)[0] == ["a1", "a2", "b1", "b2"] and sorted(tmp_path.glob("*.h5")) == [path]
     np.testing.assert_array_equal(rows_of(path)[2], np.eye(4)[[1, 2, 2, 3]])
+
+
+def test_shards_of_8_bits_are_the_store_made_at_once(here, embedding):
+    embedding("half.h5")
+    assert embedding("whole.h5", storage="int8")["storage"] == "int8"
+    for number in (1, 2):
+        embedding(shard=Shard(2, number), storage="int8")
+    with pytest.raises(MismatchError, match=r"shard-1-of-2.*a shard of int8 numbers, not half"):
+        embedding(storage="half")
+    assert not (here / "tiles.h5").exists()
+    record = embedding()
+    assert (record["new"], record["storage"]) == (0, "int8")
+    assert_same_rows(here / "tiles.h5", here / "whole.h5")
+    with EmbeddingStore(here / "half.h5") as half, EmbeddingStore(here / "tiles.h5") as store:
+        assert store.header.storage == "int8" and half.header.storage == "half"
+        ids = {id: row for row, id in enumerate(store.columns.id)}
+        rows = store.fetch(np.array([ids[id] for id in half.columns.id]))
+        expected = half.fetch(np.arange(len(half)))
+        assert 0 < np.abs(rows - expected).max() <= np.abs(expected).max() * 0.006
+
+
+def test_moved_pictures_and_pruning_keep_the_8_bits(here, embedding):
+    embedding("x.h5", storage="int8")
+    with EmbeddingStore(here / "x.h5") as store:
+        before, ids = store.stored(np.arange(len(store))), list(store.columns.id)
+    for picture in (here / "data" / "pictures").iterdir():
+        picture.touch()
+    assert embedding("x.h5")["reused"] == 20
+    with EmbeddingStore(here / "x.h5") as store:
+        order = np.array([list(store.columns.id).index(id) for id in ids])
+        for one, other in zip(store.stored(order), before, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert store.verify() == []
+    with pytest.raises(MismatchError, match="holds int8 numbers, not half"):
+        embedding("x.h5", storage="half")
+    assert embedding("x.h5", storage="half", overwrite=True)["storage"] == "half"
+
+
+@pytest.mark.slow
+def test_a_store_of_8_bits_through_the_program(program, here):
+    done = program(*WORDS, "-o", "tiles.h5", "--storage", "int8")
+    assert done.returncode == 0 and json.loads(done.stdout)["storage"] == "int8"
+    described = program("info", "tiles.h5", "--verify", "--json")
+    assert described.returncode == 0
+    assert (json.loads(described.stdout)["storage"], json.loads(described.stdout)["verified"]) == ("int8", True)
+    refused = program(*WORDS, "-o", "tiles.h5", "--storage", "half")
+    assert refused.returncode == 4 and b"holds int8 numbers, not half" in refused.stderr
+    found = program("search", "data/pictures/ground003.png", "--store", "tiles.h5", "--json")
+    assert found.returncode == 0 and len(found.stdout.splitlines()) == 5
+    words = ("evaluate", "--dataset", "data", "--model", "model.safetensors", "-j", "1", "--device", "cpu", "--json")
+    kept, made = (program(*words, *more) for more in (("--store", "tiles.h5"), ()))
+    assert kept.returncode == made.returncode == 0
+    assert json.loads(kept.stdout)["r@5"] == pytest.approx(json.loads(made.stdout)["r@5"], abs=0.26)

@@ -92,9 +92,8 @@ def cut(path: Path, output: Path) -> tuple[int, float]:
 
 def peak_mib(path: Path, output: Path) -> float:
     """Peak resident memory of a fresh process that cuts all tiles, in MiB."""
-    lines = "import resource, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import cutting; "
-    lines += "cutting.cut(Path(sys.argv[2]), Path(sys.argv[3])); "
-    lines += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    lines = "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import cutting, machine; "
+    lines += "cutting.cut(Path(sys.argv[2]), Path(sys.argv[3])); print(machine.peak_mib())"
     words = [sys.executable, "-c", lines, str(Path(__file__).parent), str(path), str(output)]
     return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 

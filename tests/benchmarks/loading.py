@@ -12,13 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from machine import peak_mib
 
 from cvgeo.config.schema import ViewConfig
 from cvgeo.data.loader import PairLoader
@@ -68,10 +72,6 @@ def _epoch(loader: PairLoader, pairs: int) -> float:
     return seconds
 
 
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def measure(pairs: int, jobs: int) -> dict[str, object]:
     """The figures of a data set of so many pairs."""
     view, reporter = ViewConfig(), Reporter()
@@ -84,7 +84,7 @@ def measure(pairs: int, jobs: int) -> dict[str, object]:
         tables = data.panoramas.take(some), data.tiles.take(some)
         half = Dataset("half", folder, *tables, Pairs([], [], []))
         ready_pack(half, ["train"], view, folder / "half.h5", jobs, reporter).close()
-        peaks = [_peak_mib()]
+        peaks = [peak_mib()]
         start = time.perf_counter()
         pack = ready_pack(data, ["train"], view, folder / "pack.h5", jobs, reporter)
         build = time.perf_counter() - start
@@ -97,7 +97,7 @@ def measure(pairs: int, jobs: int) -> dict[str, object]:
             _forget([*pictures, folder / "pack.h5"])
             seconds[f"{what}_cold"] = _epoch(loader, pairs)
             seconds[f"{what}_warm"] = min(_epoch(loader, pairs) for _ in range(2))
-        peaks.append(_peak_mib())
+        peaks.append(peak_mib())
         assert not reporter.failures
         return {
             "benchmark": "loading",

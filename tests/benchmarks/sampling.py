@@ -14,14 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from machine import peak_mib
 
 from cvgeo.data.samplers import UniquePlaceBatches, geographic_neighbours
 from cvgeo.data.schema import Pairs
@@ -51,13 +55,9 @@ def make(pairs: int) -> tuple[np.ndarray, np.ndarray, Pairs, int]:
     return lat, lon, Pairs(np.repeat(np.arange(pairs), 4), tiles.ravel(), roles), columns * columns
 
 
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def measure_one(pairs: int, descriptor: int) -> dict[str, Any]:
     """The figures of one size, in this process."""
-    before = _peak_mib()
+    before = peak_mib()
     lat, lon, table, tiles = make(pairs)
     batches = UniquePlaceBatches(table, pairs, BATCH, 0, SELECT, apart=True)
     record: dict[str, Any] = {"pairs": pairs}
@@ -79,7 +79,7 @@ def measure_one(pairs: int, descriptor: int) -> dict[str, Any]:
             one /= np.linalg.norm(one, axis=1, keepdims=True)
         batches.neighbours = None
         timed("similarity", lambda: similar_neighbours(ground, aerial, batches, POOL))
-    return record | {"peak_mib": round(_peak_mib() - before, 1)}
+    return record | {"peak_mib": round(peak_mib() - before, 1)}
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

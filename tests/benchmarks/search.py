@@ -109,10 +109,8 @@ def official(queries: np.ndarray, gallery: np.ndarray, labels: np.ndarray) -> tu
 
 def peak_mib(call: str, *words: str) -> float:
     """Peak resident memory of a fresh process that runs a function of this module, above its imports, in MiB."""
-    # Not ru_maxrss, which a child takes over from the process that starts it.
-    lines = "import re, sys; sys.path.insert(0, sys.argv[1]); import search as bench; "
-    lines += "status = lambda: open('/proc/self/status').read(); "
-    lines += r"peak = lambda: int(re.search(r'VmHWM:\s+(\d+)', status())[1]) / 1024; before = peak(); "
+    lines = "import sys; sys.path.insert(0, sys.argv[1]); import search as bench; "
+    lines += "from machine import peak_mib as peak; before = peak(); "
     lines += f"bench.{call}(*sys.argv[2:]); print(peak() - before)"
     done = subprocess.run(
         [sys.executable, "-c", lines, str(Path(__file__).parent), *words], check=True, capture_output=True, text=True

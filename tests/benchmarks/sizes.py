@@ -22,6 +22,7 @@ from cvgeo.geometry.geodesy import distance_m
 from cvgeo.retrieval import EmbeddingStore
 from cvgeo.retrieval.exact import ArrayGallery, search
 from cvgeo.retrieval.reduction import learn_reduction
+from cvgeo.retrieval.rows import in_eight_bits
 
 HITS = 10
 SHARES = (1, 4, 8, 16, 32)  # of the whole length
@@ -34,9 +35,9 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def eight_bits(rows: np.ndarray) -> np.ndarray:
-    """Rows rounded to 255 levels, each row by its largest number, as float32."""
-    scale = np.abs(rows).max(axis=1, keepdims=True) / 127
-    return np.round(rows / scale) * scale
+    """Rows as a store of int8 gives them back, as float32."""
+    numbers, scale = in_eight_bits(rows)
+    return numbers.astype(np.float32) * scale.astype(np.float32)
 
 
 def measure(tiles: EmbeddingStore, queries: EmbeddingStore, within: float) -> list[dict[str, Any]]:

@@ -12,16 +12,17 @@ kept in --file, where it is given and not there yet, and read from it otherwise.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import tempfile
-import time
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from frame import clock_of, counted, parser_of, scratch, tell
 
 from cvgeo.report import Reporter
 from cvgeo.retrieval import EmbeddingStore
@@ -142,25 +143,21 @@ def measure(
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure, print one JSON line, and return its record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="50,000 rows of 64 numbers")
+    parser = parser_of(__doc__, "50,000 rows of 64 numbers", written="the index is written", cpu=True)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--dimension", type=int, default=256)
     parser.add_argument("--count", type=int, default=1000, help="queries")
     parser.add_argument("--structure", choices=["auto", "hnsw", "ivfpq"], default="auto")
     parser.add_argument("--pca", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--cpu", action="store_true", help="count CPU seconds: for a machine shared with other work")
     parser.add_argument("--file", type=Path, help="where made rows are kept")
     parser.add_argument("--store", type=Path, help="search this store in place of made rows")
     parser.add_argument("--queries", type=Path, help="for the rows of this store")
-    parser.add_argument("--folder", type=Path, help="where the index is written for the while")
     words = parser.parse_args(arguments)
     if words.quick:
         words.rows, words.dimension, words.count, words.structure = 50_000, 64, 200, "ivfpq"
-    clock = time.process_time if words.cpu else time.perf_counter
-    with tempfile.TemporaryDirectory(dir=words.folder) as name:
-        folder = Path(name)
+    clock = clock_of(words)
+    with scratch(words) as folder:
         if words.store is not None:
             with EmbeddingStore(words.store) as store, EmbeddingStore(words.queries) as asked:
                 plan = Plan.choose(len(store), store.header.dimension, words.structure, words.pca)
@@ -176,12 +173,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             plan = Plan.choose(len(gallery), words.dimension, words.structure, words.pca)
             queries = make_queries(words.count, len(gallery), words.dimension)
             record = measure(gallery, queries, identity, folder, plan, words.rounds, clock)
-    record |= {
-        "clock": "cpu" if words.cpu else "wall",
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-    }
-    print(json.dumps(record))
-    return record
+    return tell(record | counted(words))
 
 
 if __name__ == "__main__":

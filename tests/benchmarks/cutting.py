@@ -12,12 +12,9 @@ that is told as well.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,10 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from frame import parser_of, scratch, tell
 
 from cvgeo.memory import keep_freed_memory
 from cvgeo.pipelines import tile_cutting
@@ -122,16 +123,13 @@ def measure(folder: Path, tiles: int, rounds: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure, print one JSON line, and return its record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="400 tiles only")
+    parser = parser_of(__doc__, "400 tiles only", written="the raster and the tiles are written")
     parser.add_argument("--tiles", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3, help="of both ways in turn")
-    parser.add_argument("--folder", type=Path, help="where the raster and the tiles are written for the while")
     words = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(dir=words.folder) as folder:
-        record = measure(Path(folder), 400 if words.quick else words.tiles, words.rounds)
-    print(json.dumps(record))
-    return record
+    with scratch(words) as folder:
+        record = measure(folder, 400 if words.quick else words.tiles, words.rounds)
+    return tell(record)
 
 
 if __name__ == "__main__":

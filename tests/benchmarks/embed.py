@@ -11,10 +11,8 @@ loaded and all, without the imports.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from frame import parser_of, scratch, tell
 from polar import write_pictures
 
 from cvgeo.config.schema import Config
@@ -109,22 +108,19 @@ def measure(folder: Path, words: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure, print one JSON line, and return its record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="40 pictures, one round, a tiny model")
+    parser = parser_of(__doc__, "40 pictures, one round, a tiny model", written="pictures and stores are written")
     parser.add_argument("--pictures", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", default="zero_shot", help="a preset; its weights are random")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--jobs", type=int, default=0, help="workers that decode; 0 takes one a core")
-    parser.add_argument("--folder", type=Path, help="where pictures and stores are written for the while")
     words = parser.parse_args(arguments)
     if words.quick:
         words.pictures, words.rounds, words.jobs, words.model = 40, 1, 1, "tiny"
-    with tempfile.TemporaryDirectory(dir=words.folder) as folder:
-        os.environ["CVGEO_STATE"] = folder
-        record = measure(Path(folder), words)
-    print(json.dumps(record))
-    return record
+    with scratch(words) as folder:
+        os.environ["CVGEO_STATE"] = str(folder)
+        record = measure(folder, words)
+    return tell(record)
 
 
 if __name__ == "__main__":

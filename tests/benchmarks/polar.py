@@ -10,10 +10,8 @@ the same contents. Ways alternate in this process; the best of the rounds counts
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import tempfile
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from frame import parser_of, scratch, tell
 
 from cvgeo.geometry.polar import polar_transform
 from cvgeo.pipelines.polar import PolarSettings, make_maps
@@ -154,20 +156,17 @@ def measure_folder(folder: Path, count: int, rounds: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure, print one JSON line, and return its record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="48 pictures, two rounds")
+    parser = parser_of(__doc__, "48 pictures, two rounds", written="pictures and maps are written")
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument(
         "--rounds", type=int, default=3, help="of a folder; five times as many of one picture, of five calls each"
     )
-    parser.add_argument("--folder", type=Path, help="where pictures and maps are written for the while")
     words = parser.parse_args(arguments)
     count, rounds = (48, 1) if words.quick else (words.pictures, words.rounds)
     cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory(dir=words.folder) as folder:
-        record = measure_transform(5 * rounds) | measure_folder(Path(folder), count, rounds)
-    print(json.dumps(record))
-    return record
+    with scratch(words) as folder:
+        record = measure_transform(5 * rounds) | measure_folder(folder, count, rounds)
+    return tell(record)
 
 
 if __name__ == "__main__":

@@ -15,18 +15,18 @@ Peak memory is that of a fresh process each, above its imports.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from frame import clock_of, counted, parser_of, scratch, tell
 
 from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows
 from cvgeo.retrieval.exact import BLOCK_ROWS, SCORES_AT_ONCE, ArrayGallery, ranks, search
@@ -189,27 +189,21 @@ def measure_ranking(tiles: int, queries: int, rounds: int, clock: Callable[[], f
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure, print one JSON line, and return its record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="40,000 rows and 2,000 queries among 8,000 tiles")
+    parser = parser_of(
+        __doc__, "40,000 rows and 2,000 queries among 8,000 tiles", written="the store is written", cpu=True
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=52_000)
     parser.add_argument("--tiles", type=int, default=90_000)
     parser.add_argument("--rounds", type=int, default=3, help="of all ways in turn")
-    parser.add_argument("--cpu", action="store_true", help="count CPU seconds: for a machine shared with other work")
-    parser.add_argument("--folder", type=Path, help="where the store is written for the while")
     words = parser.parse_args(arguments)
     if words.quick:
         words.rows, words.queries, words.tiles = 40_000, 2_000, 8_000
-    clock = time.process_time if words.cpu else time.perf_counter
-    with tempfile.TemporaryDirectory(dir=words.folder) as folder:
-        record = measure_search(Path(folder), words.rows, words.rounds, clock)
+    clock = clock_of(words)
+    with scratch(words) as folder:
+        record = measure_search(folder, words.rows, words.rounds, clock)
     record |= measure_ranking(words.tiles, words.queries, words.rounds, clock)
-    record |= {
-        "clock": "cpu" if words.cpu else "wall",
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-    }
-    print(json.dumps(record))
-    return record
+    return tell(record | counted(words))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from frame import parser_of, tell
 
 from cvgeo.config.load import resolve
 from cvgeo.config.schema import Config
@@ -182,8 +186,7 @@ def measure(words: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure, print one JSON line, and return its record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few steps of a small size, not compiled, no losses")
+    parser = parser_of(__doc__, "few steps of a small size, not compiled, no losses")
     parser.add_argument("--compile", action="store_true", help="with torch.compile as well: minutes for its first step")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--backbone", help="resnet18 on the CPU, resnet50 on CUDA, unless told")
@@ -207,8 +210,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         record = measure(words)
     finally:
         torch.set_num_threads(before)
-    print(json.dumps(record))
-    return record
+    return tell(record)
 
 
 if __name__ == "__main__":

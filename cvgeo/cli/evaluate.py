@@ -154,6 +154,7 @@ def evaluate(
     files = {"store": store, "query_store": query_store, "per_query": per_query, "reliability": reliability}
     embedding = EmbedOptions(batch_size, device, jobs, skip_missing=skip_missing, allow_mismatch=allow_mismatch)
     said = {"model": reference_from(model, "checkpoint"), "weights": weights, **files}
+    reporter.now(f"opening {dataset} and {model}")
     records = run_evaluation(dataset, reporter=reporter, **said, options=wanted, embedding=embedding)
     write_records(records, chosen_format(format, json), COLUMNS + HEADING_COLUMNS * (heading is Heading.UNKNOWN))
     return records[0]["queries"]

@@ -31,6 +31,7 @@ EXAMPLES = [
 ENVIRONMENT = [("CVGEO_STATE", "folder that remembers the store made last")]
 COLUMNS = ["query", "rank", "tile", "score", "lat", "lon", "heading", "heading_sd"]
 COLUMNS += ["probability", "error_m"]
+SPARE = ["heading_sd", "error_m", "tile", "score", "probability", "heading"]  # what narrow terminals have no room for
 PAGE_SUFFIXES = (".html", ".htm")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -143,7 +144,8 @@ def search(
     A picture whose heading is unknown is tried at all headings; the best one is given with each place, and in
     heading_sd how uncertain it is. A record's error_m is the distance to the picture's own GPS position, where it has
     one. The error ellipse (ellipse_major_m, ellipse_minor_m, ellipse_azimuth) holds 68 % of where the camera may be, if
-    the place is right. A calibrated model also tells the probability of a place, and in none that no tile shows it.
+    the place is right. GeoJSON holds a point for each place (kind "place") and after them a polygon for each ellipse
+    (kind "error_ellipse"), with the same properties. A calibrated model also tells the probability of a place, and in none that no tile shows it.
     cvgeo-locating(7) and cvgeo-probability(7) say what these mean.
     """
     options.use_threads(threads)
@@ -163,7 +165,8 @@ def search(
     if sheet is not None or map is not None:
         found = _drawn(found, sheet, map, ortho, searcher)
     count = Counted()
-    write_records(count.records(found, searcher), chosen_format(format, json), COLUMNS)
+    records = count.records(found, searcher)
+    write_records(records, chosen_format(format, json), COLUMNS, grouped="query", spare=SPARE)
     searcher.close()
     return count.pictures
 
@@ -185,8 +188,10 @@ def _drawn(
         shown = f"a map page shows at most {PAGE_VIEWS} pictures" if most > 1 else "--sheet and --map show one picture"
         raise UsageError(shown, mend="name fewer pictures" if most > 1 else "name one picture, or --map FILE.html")
     if held and sheet is not None:
+        searcher.reporter.now(f"drawing {sheet}")
         write_sheet(sheet, held[0], searcher.store)
     if held and map is not None:
+        searcher.reporter.now(f"drawing {map}")
         if page:
             write_page(map, held, searcher.store, ortho)
         else:

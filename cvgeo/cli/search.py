@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,7 @@ ENVIRONMENT = [("CVGEO_STATE", "folder that remembers the store made last")]
 COLUMNS = ["query", "rank", "tile", "score", "lat", "lon", "heading", "heading_sd"]
 COLUMNS += ["probability", "error_m"]
 SPARE = ["heading_sd", "error_m", "tile", "score", "probability", "heading"]  # what narrow terminals have no room for
+TABLE = {"columns": COLUMNS, "grouped": "query", "spare": SPARE}
 PAGE_SUFFIXES = (".html", ".htm")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -141,12 +142,11 @@ def search(
 ) -> int:
     """Find where pictures were taken: the tiles of a store that match best, with their positions.
 
-    A picture whose heading is unknown is tried at all headings; the best one is given with each place, and in
-    heading_sd how uncertain it is. A record's error_m is the distance to the picture's own GPS position, where it has
-    one. The error ellipse (ellipse_major_m, ellipse_minor_m, ellipse_azimuth) holds 68 % of where the camera may be, if
-    the place is right. GeoJSON holds a point for each place (kind "place") and after them a polygon for each ellipse
-    (kind "error_ellipse"), with the same properties. A calibrated model also tells the probability of a place, and in none that no tile shows it.
-    cvgeo-locating(7) and cvgeo-probability(7) say what these mean.
+    A picture of unknown heading is tried at all headings; the best is given with each place, in heading_sd how
+    uncertain it is. A record's error_m is the distance to the picture's own GPS position, where it has one. The
+    error ellipse (ellipse_major_m, ellipse_minor_m, ellipse_azimuth) holds 68 % of where the camera may be, if the
+    place is right. GeoJSON draws it. A calibrated model also tells the probability of a place, and in none that no
+    tile shows it. See cvgeo-locating(7) and cvgeo-probability(7).
     """
     options.use_threads(threads)
     options.use_memory(memory)
@@ -164,9 +164,13 @@ def search(
     found = find_places(names_from(pictures), searcher, reporter, 1 if "-" in pictures else TOGETHER)
     if sheet is not None or map is not None:
         found = _drawn(found, sheet, map, ortho, searcher)
+    return _written(found, searcher, chosen_format(format, json))
+
+
+def _written(found: Iterable[Found], searcher: Searcher, format: options.OutputFormat) -> int:
+    """How many pictures were found, their records written."""
     count = Counted()
-    records = count.records(found, searcher)
-    write_records(records, chosen_format(format, json), COLUMNS, grouped="query", spare=SPARE)
+    write_records(count.records(found, searcher), format, **TABLE)
     searcher.close()
     return count.pictures
 

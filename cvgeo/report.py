@@ -18,6 +18,9 @@ class Reporter:
         """Pass `items` through while showing how far along `what` is."""
         yield from items
 
+    def now(self, what: str | None) -> None:
+        """Name what is done from here on and cannot be counted; None where another program speaks."""
+
     def note(self, text: str) -> None:
         """One line worth knowing (shown unless `--quiet`)."""
 

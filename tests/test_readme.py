@@ -117,7 +117,7 @@ def test_readme_from_world_to_places(tmp_path):
     shutil.copytree(tmp_path / "world" / "panoramas", tmp_path / "photos")
     shutil.copy(tmp_path / "world" / "panoramas" / "00001.jpg", tmp_path / "picture.jpg")
     shell(SHELL["picture"], tmp_path, environment)
-    assert len(json.loads((tmp_path / "place.geojson").read_text())["features"]) == 5
+    assert len(json.loads((tmp_path / "place.geojson").read_text())["features"]) == 10
     assert (tmp_path / "sheet.png").stat().st_size > 0
     shell(SHELL["train"].replace("-o model", "--epochs 1 -o model"), tmp_path, environment)
     records = [json.loads(line) for line in shell(SHELL["script"], tmp_path, environment).splitlines()]

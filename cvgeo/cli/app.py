@@ -21,6 +21,7 @@ from cvgeo import __version__
 from cvgeo.cli import log, stopping
 from cvgeo.cli.console import ConsoleReporter, clean, say
 from cvgeo.cli.pages import GENERAL, HELP, Page, page_of, show_help, usage_line
+from cvgeo.cli.waiting import waiting
 from cvgeo.errors import CvgeoError, CvgeoWarning, ExitStatus, explain_os_error
 from cvgeo.memory import keep_freed_memory
 
@@ -250,6 +251,8 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         warnings.showwarning = _show_warning
         reporter = ConsoleReporter(quiet or context.obj["quiet"])
+        if not reporter.quiet:
+            waiting.start()
         with _explained(debug or context.obj["debug"]):
             if logged := log_file or context.obj["log_file"]:
                 log.start(logged, _name(context), clean(options), lambda text: say(f"cvgeo: {text}"))
@@ -319,5 +322,6 @@ def run() -> None:
         ended = status
         raise SystemExit(int(status)) from None
     finally:
+        waiting.stop()
         log.end(int(ended))
         stopping.finish()

@@ -46,4 +46,4 @@ def config(
     records = settings_of(page, app.app, " ".join(command or []), changed, reporter)
     for warning in unknown_variables(page):
         reporter.warn(warning)
-    return write_records(records, chosen_format(format, json), COLUMNS)
+    return write_records(records, chosen_format(format, json), COLUMNS, grouped="command", spare=["where"])

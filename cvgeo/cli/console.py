@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cvgeo.cli import log
 from cvgeo.cli.options import OutputFormat
 from cvgeo.cli.stopping import stop_writing_stdout
+from cvgeo.cli.waiting import dressed, waiting
 from cvgeo.errors import explain_os_error
 from cvgeo.report import Reporter
 
@@ -36,6 +37,7 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     """One line on stderr; a stderr that is gone or full is no reason to fail."""
+    waiting.hush()
     try:
         print(printable(text), file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -52,7 +54,7 @@ class ConsoleReporter(Reporter):
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         """Show a bar with rate and time left while `items` pass (terminal only); bars may be nested."""
-        if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        if self.quiet or not dressed(2):
             yield from items
             return
         if total is None and isinstance(items, Sized):
@@ -63,7 +65,7 @@ class ConsoleReporter(Reporter):
                 for item in items:
                     yield item
                     speed = next(one.finished_speed or one.speed for one in progress.tasks if one.id == task)
-                    progress.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+                    progress.update(task, advance=1, rate=_rate(speed))
             finally:
                 progress.remove_task(task)
 
@@ -81,11 +83,16 @@ class ConsoleReporter(Reporter):
         # Records that go to a file or a pipe must not be drawn into the display.
         redirect = sys.stdout.isatty()
         console = Console(stderr=True)
-        with Progress(*words, *speed, console=console, transient=True, redirect_stdout=redirect) as self._progress:
+        bars = Progress(*words, *speed, console=console, transient=True, redirect_stdout=redirect)
+        with waiting.held(), bars as self._progress:
             try:
                 yield self._progress
             finally:
                 self._progress = None
+
+    def now(self, what: str | None) -> None:
+        """Name what is done from here on: a terminal shows it after a second of silence."""
+        waiting.now(what)
 
     def note(self, text: str) -> None:
         """A line on stderr unless `--quiet`."""
@@ -103,6 +110,12 @@ class ConsoleReporter(Reporter):
         super().fail(item, reason)
         log.write("error", reason, item=item)
         say(f"cvgeo: {reason if reason.startswith(item) else f'{item}: {reason}'}")
+
+
+def _rate(speed: float | None) -> str:
+    if not speed:
+        return ""
+    return f"{speed:.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
 
 
 def chosen_format(format: OutputFormat | None, as_json: bool = False) -> OutputFormat:
@@ -127,7 +140,9 @@ def clean(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _line(text: str) -> None:
+def print_line(text: str) -> None:
+    """One line on stdout, at once. Raises OutputError where it cannot be written."""
+    waiting.hush()
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -158,19 +173,22 @@ def _cell(value: Any) -> str:
 
 def _place_cell(column: str, value: Any) -> str:
     """A cell of a table; six digits of a degree are a tenth of a metre."""
-    return f"{value:.6f}" if column in ("lat", "lon") and isinstance(value, float) else _cell(value)
+    digits = {"lat": 6, "lon": 6, "score": 4}.get(column)
+    return f"{value:.{digits}f}" if digits and isinstance(value, float) else _cell(value)
 
 
-def _feature(record: dict[str, Any]) -> dict[str, Any]:
-    lat, lon = record.get("lat"), record.get("lon")
-    point = None if lat is None or lon is None else {"type": "Point", "coordinates": [lon, lat]}
-    return {"type": "Feature", "geometry": point, "properties": record}
-
-
-def write_records(records: Iterable[dict[str, Any]], format: OutputFormat, columns: list[str] | None = None) -> int:
+def write_records(
+    records: Iterable[dict[str, Any]],
+    format: OutputFormat,
+    columns: list[str] | None = None,
+    *,
+    grouped: str | None = None,
+    spare: Sequence[str] = (),
+) -> int:
     """Write records to stdout as they come (a table and GeoJSON when they are all there); returns how many.
 
-    `columns` selects and orders what a table shows; the other formats hold every key.
+    `columns` selects and orders what a table shows; the other formats hold every key. In a narrow terminal the column
+    `grouped` becomes a line above its rows, and those of `spare` leave, the first of them first.
     """
     count = 0
     held: list[dict[str, Any]] = []
@@ -179,7 +197,7 @@ def write_records(records: Iterable[dict[str, Any]], format: OutputFormat, colum
         record = clean(record)
         count += 1
         if format is OutputFormat.JSONL:
-            _line(_json(record))
+            print_line(_json(record))
         elif format is OutputFormat.CSV:
             line = io.StringIO()
             names = list(record) if writer is None else writer.fieldnames
@@ -187,47 +205,44 @@ def write_records(records: Iterable[dict[str, Any]], format: OutputFormat, colum
             if count == 1:
                 writer.writeheader()
             writer.writerow({key: _json(one) if isinstance(one, list) else one for key, one in record.items()})
-            _line(line.getvalue().removesuffix("\n"))
+            print_line(line.getvalue().removesuffix("\n"))
         else:
             held.append(record)
     if format is OutputFormat.GEOJSON:
-        collection = {"type": "FeatureCollection", "features": [_feature(record) for record in held]}
-        _line(_json(collection))
+        from cvgeo.cli.geojson import collection
+
+        print_line(_json(collection(held)))
     elif format is OutputFormat.TABLE and held:
-        _print_table(held, columns or list(held[0]))
+        _print_table(held, columns or list(held[0]), grouped, spare)
     return count
 
 
-def _print_table(records: list[dict[str, Any]], columns: list[str]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def _print_table(records: list[dict[str, Any]], columns: list[str], grouped: str | None, spare: Sequence[str]) -> None:
+    from cvgeo.cli.tables import columns_of, table_lines
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        numeric = all(isinstance(record.get(column), int | float | None) for record in records)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for record in records:
-        table.add_row(*(_place_cell(column, record.get(column)) for column in columns))
-    # Brackets in file names are no markup. In a pipe nothing is folded, whatever the width.
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not sys.stdout.isatty():
-        console.width = console.measure(table, options=console.options.update(width=10_000)).maximum
-    with console.capture() as capture:
-        console.print(table)
-    _line("\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n"))
+    # In a pipe nothing is folded, whatever the width.
+    room = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
+    bold = dressed(1) and not os.environ.get("NO_COLOR")
+    table = columns_of(records, columns, _place_cell)
+    lines = table_lines(table, room, grouped, spare, bold)
+    if lines is not None:
+        print_line("\n".join(lines))
+        return
+    for number in range(len(records)):
+        print_listing({one.name: one.cells[number] for one in table}, first=number == 0)
 
 
 def print_listing(record: dict[str, Any], first: bool = True) -> None:
     """A record on stdout as lines of name and value, an empty line before all but the first."""
     if not first:
-        _line("")
+        print_line("")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    widest = min(24, max(16, *map(len, record)))
     for name, value in clean(record).items():
-        line = f"{name:>16}  {_listed(value)}"
-        hanging = " " * (18 if width >= 50 else 4)
+        line = f"{name:>{widest}}  {_listed(value)}"
+        hanging = " " * (widest + 2 if width >= 50 else 4)
         for part in wrap(line, width, subsequent_indent=hanging, break_on_hyphens=False) if width else [line]:
-            _line(part)
+            print_line(part)
 
 
 def _listed(value: Any) -> str:

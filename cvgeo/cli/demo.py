@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cvgeo.cli import options
-from cvgeo.cli.console import ConsoleReporter, clean, say, write_records
+from cvgeo.cli.console import ConsoleReporter, clean, print_line, say, write_records
 
 EXAMPLES = [
     ("cvgeo demo", "the whole pipeline in ./cvgeo-demo: three to five minutes on two cores"),
@@ -54,16 +54,16 @@ def demo(
 
 def _summary(folder: Path, result: dict) -> None:
     evaluation, best = result["evaluation"], result["best"]
-    print(
+    print_line(
         f"\nOn this made world, {evaluation['queries']} held-out panoramas against {evaluation['gallery']} tiles: "
         f"r@1 {evaluation['r@1']:.2f}, r@5 {evaluation['r@5']:.2f} (chance {evaluation['chance']:.4f}).\n"
         f"{Path(best['query']).name} is at {best['lat']:.6f}, {best['lon']:.6f}.\n"
     )
     for name, what in FILES[:2]:
-        print(f"  {name.replace('DIR', str(folder))}: {what}")
-    print("\nThe commands that made this:\n")
+        print_line(f"  {name.replace('DIR', str(folder))}: {what}")
+    print_line("\nThe commands that made this:\n")
     for command in result["commands"]:
-        print(f"  {command}")
+        print_line(f"  {command}")
     total = sum(result["seconds"].values())
     say(
         f"cvgeo: done in {total:.0f} s: "

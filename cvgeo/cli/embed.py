@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cvgeo.cli import options
-from cvgeo.cli.console import ConsoleReporter, chosen_format, write_records
+from cvgeo.cli.console import ConsoleReporter, chosen_format, print_line, write_records
 
 if TYPE_CHECKING:
     from cvgeo.retrieval.shards import Shard as StoreShard
@@ -154,6 +154,7 @@ def embed(
     asked = {"dataset": dataset, "split": split, "view": view.value, "weights": weights, "stated": stated}
     asked |= {"model": reference_from(model, "checkpoint"), "azimuth": azimuth}
     names = list(names_from(pictures or []))
+    reporter.now(f"opening {dataset or 'the pictures'} and {asked['model']}")
     record = run_embedding(names, output, reporter=reporter, options=carried_out, **asked)
     _show(record, format, json)
     reporter.note(_summary(record, prune))
@@ -198,6 +199,6 @@ def _shard(text: str | None, prune: bool) -> StoreShard | None:
 
 def _show(record: dict[str, Any], format: options.OutputFormat | None, json: bool) -> None:
     if format is None and chosen_format(format, json) is options.OutputFormat.TABLE:
-        print(record["store"])
+        print_line(record["store"])
     else:
         write_records([record], chosen_format(format, json))

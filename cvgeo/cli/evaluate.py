@@ -180,6 +180,7 @@ def evaluate(
     files = store, query_store, per_query, reliability, against
     work = EmbedOptions(batch_size, device, jobs, skip_missing=skip_missing, allow_mismatch=allow_mismatch)
     named = reference_from(model, "checkpoint"), weights, *files
+    reporter.now(f"opening {dataset} and {model}")
     records = run_evaluation(dataset, *named, reporter=reporter, options=wanted, embedding=work)
     columns = COLUMNS + HEADING_COLUMNS * view[0] + DIFFERENCE_COLUMNS * (against is not None)
     write_records(records, chosen_format(format, json), columns)

@@ -24,6 +24,8 @@ Pattern = Annotated[
 Parts = Annotated[
     bool, typer.Option("--parts", help="List inputs, backbones, attentions, aggregators and losses instead.")
 ]
+# What narrow terminals have no room for.
+SPARE = ["ground", "aerial", "G multiply-adds", "descriptor", "CVUSA r@1", "tier"]
 
 
 def models(
@@ -49,7 +51,7 @@ def models(
         write_records(list_parts(pattern), chosen)
     elif is_pattern(pattern):
         records = list_presets(pattern, reporter)
-        write_records(_rows(records) if as_table else records, chosen)
+        write_records(_rows(records) if as_table else records, chosen, spare=SPARE)
     elif as_table and format is None:
         print_listing(_lines(describe_preset(pattern)))
     else:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cvgeo.cli import options
-from cvgeo.cli.console import ConsoleReporter, write_records
+from cvgeo.cli.console import ConsoleReporter, print_line, write_records
+from cvgeo.cli.stdin import require_piped
 from cvgeo.errors import InputError, UsageError
 
 EXAMPLES = [
@@ -82,7 +83,7 @@ def _show(records: Iterable[dict[str, Any]], json: bool) -> int:
         return write_records(records, options.OutputFormat.JSONL)
     count = 0
     for record in records:
-        print(record["output"], flush=True)
+        print_line(record["output"])
         count += 1
     return count
 
@@ -90,8 +91,7 @@ def _show(records: Iterable[dict[str, Any]], json: bool) -> int:
 def _from_stdin() -> tuple[bytes, Iterator[str]]:
     from cvgeo.pipelines.polar import read_names
 
-    if os.isatty(0):
-        raise UsageError("`-` reads stdin, which is the terminal", mend="pipe paths or a picture into it")
+    require_piped()
     return read_names(0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,8 @@ EXAMPLES = [
 ENVIRONMENT = [("CVGEO_STATE", "folder that remembers the store made last")]
 COLUMNS = ["query", "rank", "tile", "score", "lat", "lon", "heading", "heading_sd"]
 COLUMNS += ["probability", "error_m"]
+SPARE = ["heading_sd", "error_m", "tile", "score", "probability", "heading"]  # what narrow terminals have no room for
+TABLE = {"columns": COLUMNS, "grouped": "query", "spare": SPARE}
 PAGE_SUFFIXES = (".html", ".htm")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -140,11 +142,11 @@ def search(
 ) -> int:
     """Find where pictures were taken: the tiles of a store that match best, with their positions.
 
-    A picture whose heading is unknown is tried at all headings; the best one is given with each place, and in
-    heading_sd how uncertain it is. A record's error_m is the distance to the picture's own GPS position, where it has
-    one. The error ellipse (ellipse_major_m, ellipse_minor_m, ellipse_azimuth) holds 68 % of where the camera may be, if
-    the place is right. A calibrated model also tells the probability of a place, and in none that no tile shows it.
-    cvgeo-locating(7) and cvgeo-probability(7) say what these mean.
+    A picture of unknown heading is tried at all headings; the best is given with each place, in heading_sd how
+    uncertain it is. A record's error_m is the distance to the picture's own GPS position, where it has one. The
+    error ellipse (ellipse_major_m, ellipse_minor_m, ellipse_azimuth) holds 68 % of where the camera may be, if the
+    place is right. GeoJSON draws it. A calibrated model also tells the probability of a place, and in none that no
+    tile shows it. See cvgeo-locating(7) and cvgeo-probability(7).
     """
     options.use(threads, memory)
     _check(pictures, store, sheet, map, ortho)
@@ -160,8 +162,13 @@ def search(
     found = find_places(names_from(pictures), searcher, reporter, 1 if "-" in pictures else TOGETHER)
     if sheet is not None or map is not None:
         found = _drawn(found, sheet, map, ortho, searcher)
+    return _written(found, searcher, chosen_format(format, json))
+
+
+def _written(found: Iterable[Found], searcher: Searcher, format: options.OutputFormat) -> int:
+    """How many pictures were found, their records written."""
     count = Counted()
-    write_records(count.records(found, searcher), chosen_format(format, json), COLUMNS)
+    write_records(count.records(found, searcher), format, **TABLE)
     searcher.close()
     return count.pictures
 
@@ -183,8 +190,10 @@ def _drawn(
         shown = f"a map page shows at most {PAGE_VIEWS} pictures" if most > 1 else "--sheet and --map show one picture"
         raise UsageError(shown, mend="name fewer pictures" if most > 1 else "name one picture, or --map FILE.html")
     if held and sheet is not None:
+        searcher.reporter.now(f"drawing {sheet}")
         write_sheet(sheet, held[0], searcher.store)
     if held and map is not None:
+        searcher.reporter.now(f"drawing {map}")
         if page:
             write_page(map, held, searcher.store, ortho)
         else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 
-from cvgeo.errors import InputError
+from cvgeo.cli.waiting import waiting
+from cvgeo.errors import InputError, UsageError
 
 
 def names_from(arguments: Iterable[str]) -> Iterator[str]:
@@ -17,16 +19,32 @@ def names_from(arguments: Iterable[str]) -> Iterator[str]:
             continue
         from cvgeo.pipelines.polar import read_names
 
+        require_piped()
+        _wait()
         picture, names = read_names(sys.stdin.fileno())
         if picture:
             raise InputError("is a picture, not a list of paths", path="standard input", mend="give paths, one a line")
-        yield from names
+        for name in names:
+            yield name
+            _wait()
+
+
+def require_piped() -> None:
+    """Raise UsageError where stdin is a terminal: the program would seem to hang."""
+    if os.isatty(0):
+        raise UsageError("`-` reads stdin, which is the terminal", mend="pipe into it what it is to read")
+
+
+def _wait() -> None:
+    waiting.now("reading standard input")
 
 
 def reference_from(value: str, key: str) -> str:
     """`value`; for `-` the `key` of the first JSON record on stdin, or the first line where it is no JSON."""
     if value != "-":
         return value
+    require_piped()
+    _wait()
     line = sys.stdin.readline().strip()
     if not line:
         raise InputError("nothing came from stdin", path="-", mend=f"pipe in a record with {key!r}, or name it")

@@ -7,12 +7,13 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+GROUND = (226, 229, 234)  # without imagery
 INK = (24, 28, 36)
 PAPER = (255, 255, 255)
 MUTED = (98, 106, 120)
 TRUE = (22, 150, 82)
 FOUND = (214, 40, 57)
-OTHER = (245, 158, 11)
+OTHER = (180, 83, 9)
 
 
 def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
@@ -79,6 +80,14 @@ def disc(
     draw.text((x, y), text, fill=PAPER, font=font(size), anchor="mm")
 
 
+def label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, fill: tuple[int, int, int]) -> None:
+    """A text on a coloured plate whose upper right corner is at a place."""
+    (right, top), room = at, size // 2
+    width = draw.textlength(text, font=font(size)) + 2 * room
+    draw.rounded_rectangle((right - width, top, right, top + 1.7 * size), radius=size // 3, fill=fill)
+    draw.text((right - room, top + 0.85 * size), text, fill=PAPER, font=font(size), anchor="rm")
+
+
 def fitted(picture: np.ndarray, width: int, height: int) -> Image.Image:
     """The whole picture (H, W, 3) uint8, as large as fits."""
     image = Image.fromarray(picture)
@@ -88,7 +97,11 @@ def fitted(picture: np.ndarray, width: int, height: int) -> Image.Image:
 
 
 def shortened(draw: ImageDraw.ImageDraw, text: str, size: int, width: int) -> str:
-    """The text, its end replaced by an ellipsis where it is longer than `width` pixels."""
+    """The text on one line, its end replaced by an ellipsis where it is longer than `width` pixels.
+
+    What a file name may hold and a picture cannot show, such as a line break, becomes a question mark.
+    """
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if draw.textlength(text, font=font(size)) <= width:
         return text
     while len(text) > 1 and draw.textlength(text + "…", font=font(size)) > width:

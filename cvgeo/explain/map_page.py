@@ -20,12 +20,13 @@ JPEG_QUALITY = 82
 
 @dataclass
 class PageImage:
-    """A north-up square picture of the ground: its middle in metres east and north of the view's, and its side."""
+    """A north-up picture of the ground: its middle in metres east and north of the view's, its width and height."""
 
     src: str
     x: float
     y: float
-    side: float
+    width: float
+    height: float
 
 
 @dataclass
@@ -64,10 +65,14 @@ class PageHit:
 
 @dataclass
 class PageView:
-    """One search on the page: a square of `side` metres; `heat` is (x, y, side, weight) of tiles, `truth` x and y."""
+    """One search on the page: a square of `side` metres; `heat` is (x, y, side, weight) of tiles, `truth` x and y.
+
+    `verdict` says why the picture is not placed, and is empty for one that is.
+    """
 
     name: str
     summary: str
+    verdict: str
     side: float
     photos: list[PagePhoto]
     hits: list[PageHit]

@@ -54,6 +54,7 @@ def draw_map(
     title: str,
     truth: tuple[float, float] | None = None,
     attribution: str = "",
+    placed: bool = True,
 ) -> np.ndarray:
     """Draw ranked candidates on a north-up picture of the area.
 
@@ -64,6 +65,7 @@ def draw_map(
         title: one line above the map.
         truth: pixel (row, column) of the true place, drawn as a ring.
         attribution: whom the imagery is from, below the map's title.
+        placed: whether the first is an answer; else it is drawn like the others.
 
     Returns:
         (H + header, W, 3) uint8 RGB.
@@ -74,7 +76,7 @@ def draw_map(
     unit = max(12, min(picture.size) // 44)
     draw = ImageDraw.Draw(picture)
     for candidate in reversed(candidates):
-        best = candidate.rank == 1
+        best = placed and candidate.rank == 1
         at, radius = (candidate.column, candidate.row), unit * (0.95 if best else 0.75)
         if best and candidate.heading is not None:
             _arrow(draw, at, candidate.heading, unit * 3.4, radius)
@@ -87,21 +89,33 @@ def draw_map(
             draw.ellipse(box, outline=colour, width=width)
     drawing.scale_bar(picture, metres_per_pixel, unit)
     drawing.north_arrow(picture, unit)
-    return np.asarray(_with_header(picture, title, unit, truth is not None, len(candidates), attribution))
+    legend = _legend(len(candidates), placed)
+    return np.asarray(_with_header(picture, title, unit, truth is not None, legend, attribution))
+
+
+def _legend(count: int, placed: bool) -> list[tuple[tuple[int, int, int], str, str]]:
+    """Colour, rank and label of the kinds of marks."""
+    if not placed:
+        return [(drawing.OTHER, "1", f"best {count}, none of them probable enough")]
+    best = (drawing.FOUND, "1", "best match, arrow: heading")
+    return [best, (drawing.OTHER, "2", f"next {count - 1}")] if count > 1 else [best]
 
 
 def _with_header(
-    picture: Image.Image, title: str, unit: int, with_truth: bool, count: int, attribution: str
+    picture: Image.Image,
+    title: str,
+    unit: int,
+    with_truth: bool,
+    legend: Sequence[tuple[tuple[int, int, int], str, str]],
+    attribution: str,
 ) -> Image.Image:
     height = unit * 4
     sheet = Image.new("RGB", (picture.width, picture.height + height), drawing.PAPER)
     sheet.paste(picture, (0, height))
     draw = ImageDraw.Draw(sheet)
-    draw.text((unit, unit * 0.6), title, fill=drawing.INK, font=drawing.font(round(unit * 1.25)))
+    shown = drawing.shortened(draw, title, round(unit * 1.25), sheet.width - 2 * unit)
+    draw.text((unit, unit * 0.6), shown, fill=drawing.INK, font=drawing.font(round(unit * 1.25)))
     x, y = unit * 1.6, unit * 3.05
-    legend = [(drawing.FOUND, "1", "best match, arrow: heading")]
-    if count > 1:
-        legend.append((drawing.OTHER, "2", f"next {count - 1}"))
     size = round(unit * 0.95)
     for colour, text, label in legend:
         drawing.disc(draw, (x, y), unit * 0.62, colour, text, round(unit * 0.8))

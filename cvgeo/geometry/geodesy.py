@@ -153,6 +153,42 @@ def move(lat: ArrayLike, lon: ArrayLike, north_m: ArrayLike, east_m: ArrayLike) 
     return np.degrees(lat2), _wrap(lon + np.degrees(turn))
 
 
+def ellipse_rings(
+    lat: float, lon: float, major_m: float, minor_m: float, azimuth: float, corners: int = 64
+) -> list[np.ndarray]:
+    """Closed rings (M, 2) of longitude and latitude along an ellipse on the ground, counterclockwise.
+
+    Args:
+        lat, lon: its middle. major_m, minor_m: semi-axes in metres. azimuth: of the major one, degrees from north.
+
+    One ring; two where it crosses the date line, cut there as RFC 7946 (3.1.9) asks.
+    """
+    angle, turn = np.linspace(0, 2 * np.pi, corners, endpoint=False), np.radians(azimuth)
+    along, across = major_m * np.cos(angle), -minor_m * np.sin(angle)
+    north, east = along * np.cos(turn) - across * np.sin(turn), along * np.sin(turn) + across * np.cos(turn)
+    y, x = move(lat, lon, north, east)
+    x = lon + _wrap(x - lon)
+    ring = np.stack([x, y], axis=1)
+    if x.min() >= -180 and x.max() <= 180:
+        return [np.vstack([ring, ring[:1]])]
+    border = 180.0 if x.max() > 180 else -180.0
+    parts = [_beside(ring, border, side) for side in (1, -1)]  # west and east of it
+    turns = (0.0, -360.0) if border > 0 else (360.0, 0.0)
+    return [np.vstack([part, part[:1]]) + (turn, 0.0) for part, turn in zip(parts, turns, strict=True)]
+
+
+def _beside(ring: np.ndarray, border: float, side: int) -> np.ndarray:
+    """The corners of an open convex ring (M, 2) on one side of a meridian, and where it crosses it."""
+    corners = []
+    for here, there in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if side * (here[0] - border) <= 0:
+            corners.append(here)
+        if (here[0] - border) * (there[0] - border) < 0:
+            share = (border - here[0]) / (there[0] - here[0])
+            corners.append(np.array([border, here[1] + share * (there[1] - here[1])]))
+    return np.array(corners)
+
+
 def tile_of(lat: ArrayLike, lon: ArrayLike, zoom: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Column x and row y of the slippy-map tile at a zoom, as floats: the fraction says where in the tile.
 

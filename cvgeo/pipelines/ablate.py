@@ -107,6 +107,7 @@ def ablate(settings: AblateSettings, options: AblateOptions, reporter: Reporter)
     Raises UsageError for variants that make no sense, MismatchError where the output holds another grid. A cell that
     fails is told to the reporter, and the others go on; one whose model cannot be built is told before any is trained.
     """
+    reporter.now(f"opening {settings.dataset}")
     identity = dataset_identity(open_dataset(settings.dataset))
     cells = _cells(settings, identity)
     _open(settings, identity, options.overwrite)

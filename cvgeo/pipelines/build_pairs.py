@@ -111,6 +111,7 @@ def build_pairs(settings: PairsSettings, reporter: Reporter) -> dict[str, Any]:
         raise UsageError("--random-split goes with aligned pairs only", mend="off-centre tiles are split by place")
     positions = None if settings.positions is None else read_positions(settings.positions)
     pictures = _pictures(settings, positions)
+    reporter.now("opening the imagery")
     imagery = find_imagery(settings.aerial, settings.imagery)
     inputs = [file for path in pictures for file in (parts(path, CUBE) if is_face(path) else [path])]
     inputs = [*inputs, *([] if settings.positions is None else [settings.positions])]

@@ -132,6 +132,7 @@ def build_tiles(settings: TilesSettings, reporter: Reporter) -> dict[str, Any]:
         The record for stdout. Raises InputError where no tile could be cut, MismatchError where something else is at
         the output.
     """
+    reporter.now("opening the imagery")
     imagery = find_imagery(settings.aerial, settings.imagery)
     if settings.imagery.area is None and (web := [one.name for one in imagery if is_url(one.place)]):
         raise UsageError("a web source has no bounds of its own", path=web[0], mend="give --bbox S,W,N,E")

@@ -67,6 +67,7 @@ def check_dataset(name: str, options: CheckOptions, reporter: Reporter) -> Check
         raise UsageError("--quick and --labels-only exclude each other", mend="give one of them")
     reference, _ = split_variant(name)
     layout = reader_of(find_dataset(reference)).name
+    reporter.now(f"opening {name}")
     try:
         dataset = open_dataset(name)
     except InputError as error:

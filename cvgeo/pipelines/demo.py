@@ -97,6 +97,7 @@ def _run(step: Step, reporter: Reporter) -> float:
     reporter.note(f"$ {step.line()}")
     started = time.monotonic()
     call = [sys.executable, "-m", "cvgeo", *step.words]
+    reporter.now(None)
     done = subprocess.run(call, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise StepFailed(step, done.returncode)

@@ -331,6 +331,14 @@ def _direction(
         yield _pooled(within)
 
 
+def _outcomes(answers: Answers, options: EvaluateOptions, reporter: Reporter) -> list[_Outcome]:
+    """The outcome of every scope; what is odd about the first is told."""
+    reporter.now(f"comparing {len(answers.queries.rows):,} panoramas with {len(answers.store):,} tiles")
+    outcomes = list(_scopes(answers, options))
+    _warn(answers, outcomes[0], reporter)
+    return outcomes
+
+
 def evaluate(
     dataset: str,
     model: str,
@@ -378,8 +386,7 @@ def evaluate(
             answers = Answers(data, gallery, queries, head, distractors=distractors)
             if options.azimuth is not None:
                 _add_azimuth(answers, weights, Path(scratch), options, embedding, reporter)
-            outcomes = list(_scopes(answers, options))
-            _warn(answers, outcomes[0], reporter)
+            outcomes = _outcomes(answers, options, reporter)
             sharpness = _sharpness(options.azimuth or reference[0], outcomes[0], options, reporter)
             if options.calibrate:
                 fit_probabilities(answers, embedder, tuple(reference), Path(scratch), options, embedding, reporter)

@@ -398,6 +398,7 @@ def heatmaps(
         known = SearchOptions(1, options.stated, device=options.device)
         searcher = Searcher(store, None, weights, known, reporter)
     if models or searcher is None:
+        reporter.now("loading the models")
         loaded = load_models(models, weights, options)
     else:
         loaded = [_heat_model(searcher.store.header.model, searcher.model, options.kind)]

@@ -110,6 +110,7 @@ def _faiss(store: EmbeddingStore, options: IndexOptions, reporter: Reporter) -> 
                 plan = Plan.choose(len(store), store.header.dimension, structure, pca)
                 index = FaissIndex.build(store, identity, plan, reporter.track)
                 added, how = len(store), "again" if existed else "new"
+            reporter.now(f"writing {path}")
             index.save(path)
             facts = read_facts(path)
     plan = Plan(**facts["plan"])

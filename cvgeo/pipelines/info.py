@@ -41,6 +41,7 @@ def describe_files(names: Iterable[str], verify: bool, reporter: Reporter) -> It
     `verify` reads everything: checksums of stores and checkpoints, each picture of a data set, all of a raster.
     """
     for name in names:
+        reporter.now(f"{'verifying' if verify else 'reading'} {name}")
         try:
             record = {"file": name, **_describe(name, verify, reporter)}
         except CvgeoError as error:

@@ -15,6 +15,7 @@ from cvgeo.data.images import read_image, write_image
 from cvgeo.data.sources.imagery import find_imagery
 from cvgeo.data.sources.mosaic import Mosaic
 from cvgeo.errors import CvgeoError, InputError
+from cvgeo.explain import drawing
 from cvgeo.explain.map_page import PageHit, PageImage, PagePhoto, PageView, inline_picture, map_page
 from cvgeo.explain.map_picture import Candidate, draw_map
 from cvgeo.geometry.geodesy import distance_m, move, offset_metres
@@ -26,7 +27,6 @@ MAP_PIXELS = 1200
 PAGE_PIXELS = 1280
 AROUND = 1.5  # the imagery of a page goes beyond its window, which is no square on most screens
 DETAIL_PIXELS = 512
-NOTHING = 160  # the grey of ground without imagery
 DETAIL_METRES = 200.0
 LEAST_METRES = 150.0
 PAGE_VIEWS = 20
@@ -93,7 +93,7 @@ def write_map(path: Path, found: Found, store: EmbeddingStore, ortho: str) -> No
     with Mosaic(find_imagery([ortho])) as mosaic:
         window = _window(places, found, mosaic, ortho)
         gsd = window.side_m / MAP_PIXELS
-        image, _ = mosaic.cut_tile(window.lat, window.lon, MAP_PIXELS, gsd)
+        image, mask = mosaic.cut_tile(window.lat, window.lon, MAP_PIXELS, gsd)
     known = not math.isnan(found.truth[0])
     lat, lon = ([getattr(hit, name) for _, hit in places] for name in ("lat", "lon"))
     x, y = window.xy(np.array([*lat, found.truth[0]]), np.array([*lon, found.truth[1]])).T
@@ -105,7 +105,8 @@ def write_map(path: Path, found: Found, store: EmbeddingStore, ortho: str) -> No
     best = found.hits[0]
     title = f"{found.title}: {found.verdict or f'{best.lat:.6f}, {best.lon:.6f}'}"
     at = (row[-1], column[-1]) if known else None
-    write_image(path, draw_map(image, candidates, gsd, title, at, mosaic.attribution))
+    image = np.where(mask[..., None], image, np.uint8(drawing.GROUND))
+    write_image(path, draw_map(image, candidates, gsd, title, at, mosaic.attribution, not found.abstains))
 
 
 def write_page(path: Path, founds: Sequence[Found], store: EmbeddingStore, ortho: str | None) -> None:
@@ -126,6 +127,7 @@ def _view(found: Found, store: EmbeddingStore, mosaic: Mosaic | None, ortho: str
     return PageView(
         found.title,
         _summary(found, store),
+        found.verdict,
         window.side_m,
         [
             PagePhoto(one.picture.path.name, _photo(one.picture.path, one.picture.tag.projection))
@@ -141,8 +143,6 @@ def _view(found: Found, store: EmbeddingStore, mosaic: Mosaic | None, ortho: str
 
 def _summary(found: Found, store: EmbeddingStore) -> str:
     of = f"of {len(store):,} tiles"
-    if found.abstains:
-        of += f"; {found.verdict}"
     return f"The best {len(found.hits)} {of}." if len(found.hits) > 1 else f"The best {of}."
 
 
@@ -194,8 +194,7 @@ def _imagery(mosaic: Mosaic, window: Window, places: Sequence[tuple[int, Hit]]) 
     """The whole window, and where that is coarse the ground around each place in the imagery's own detail."""
     side = window.side_m * AROUND
     overview, mask = mosaic.cut_tile(window.lat, window.lon, PAGE_PIXELS, side / PAGE_PIXELS)
-    overview = np.where(mask[..., None], overview, np.uint8(NOTHING))
-    images = [PageImage(inline_picture(overview, PAGE_PIXELS, PAGE_PIXELS), 0.0, 0.0, side)]
+    images = [_covered(overview, mask, side / PAGE_PIXELS)] if mask.any() else []
     gsd = max(mosaic.gsd_m, DETAIL_METRES / DETAIL_PIXELS)
     if side / PAGE_PIXELS < 1.5 * gsd:
         return images
@@ -204,5 +203,15 @@ def _imagery(mosaic: Mosaic, window: Window, places: Sequence[tuple[int, Hit]]) 
     tiles = mosaic.cut_tiles(lat, lon, pixels, gsd)
     for (tile, mask), (x, y) in zip(tiles, window.xy(lat, lon).tolist(), strict=True):
         if mask.all():
-            images.append(PageImage(inline_picture(tile, pixels, pixels), x, y, pixels * gsd))
+            images.append(PageImage(inline_picture(tile, pixels, pixels), x, y, pixels * gsd, pixels * gsd))
     return images
+
+
+def _covered(picture: np.ndarray, mask: np.ndarray, gsd: float) -> PageImage:
+    """The part of a square picture (S, S, 3) around the view's middle that holds all of its data."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = ((int(some[0]), int(some[-1]) + 1) for some in (rows, columns))
+    shown = np.where(mask[..., None], picture, np.uint8(drawing.GROUND))[top:bottom, left:right]
+    x, y = ((left + right) / 2 - mask.shape[1] / 2) * gsd, (mask.shape[0] / 2 - (top + bottom) / 2) * gsd
+    src = inline_picture(shown, PAGE_PIXELS, PAGE_PIXELS)
+    return PageImage(src, x, y, (right - left) * gsd, (bottom - top) * gsd)

@@ -65,6 +65,7 @@ def fit_probabilities(
         one = replace(options, hfov=width if width < FULL_TURN else None)
         path = scratch / f"queries-{width:g}.h5"
         queries = embed_queries(data, model, path, reference, one, embedding, reporter)
+        reporter.now(f"calibrating at {width:g} degrees")
         evidence = _evidence(answers, queries, SHARPNESSES)
         if evidence is None:
             raise InputError("no tile is left to tell a place from", path=data.root, mend="take a larger data set")

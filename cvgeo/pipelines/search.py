@@ -85,6 +85,7 @@ class Searcher:
         path = Path(store) if store is not None else last_store()
         if store is None:
             reporter.note(f"searching {path}, the store made last")
+        reporter.now(f"reading {path}")
         self.store = EmbeddingStore(path)
         header = self.store.header
         if not len(self.store):
@@ -94,6 +95,7 @@ class Searcher:
         self.model = self._matching_model(model or header.model, weights or header.weights or None)
         self.azimuth = azimuth_finder(self.store, options.azimuth, weights, options.device, reporter)
         self.rows = self._within(options.areas)
+        reporter.now("opening the index")
         self.index = choose_index(self.store, options.index, options.milvus, reporter)
         self.calibration = Calibration.of(model or header.model, header.fingerprint)
         self._told: set[str] = set()
@@ -131,6 +133,7 @@ class Searcher:
         header, path = self.store.header, self.store.path
         if not reference:
             raise UsageError("the store does not say which model made it", path=path, mend="name it with --model")
+        self.reporter.now(f"loading {reference}")
         model, _, _ = load_model(reference, weights, self.options.device)
         self.sharpness = heading_sharpness(reference)
         if fingerprint(model) != header.fingerprint:
@@ -153,9 +156,11 @@ class Searcher:
 
     def find(self, pictures: list[GroundPicture]) -> list[Found]:
         """The best places of pictures; one that cannot be read is reported and left out."""
+        self.reporter.now("looking at the pictures" if len(pictures) > 1 else "looking at the picture")
         described = [one for picture in pictures if (one := self._describe(picture)) is not None]
         if not described:
             return []
+        self.reporter.now(f"searching {len(self.store):,} tiles")
         founds = [self._fused(described)] if self.options.same_place else self._each(described)
         for found in founds:
             self._complete(found)
@@ -336,6 +341,7 @@ class Searcher:
             return
         lat, lon, own = (np.array([getattr(hit, name) for hit in hits]) for name in ("lat", "lon", "score"))
         side = float(sides[0])
+        self.reporter.now(f"refining the place of {found.title}")
         try:
             place = self.refiner.refine(self._scorer_of(found), lat, lon, own, side, found.sharpness)
         except InputError as error:

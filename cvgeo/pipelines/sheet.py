@@ -14,7 +14,7 @@ from cvgeo.data.images import read_image, write_image
 from cvgeo.errors import CvgeoError
 from cvgeo.explain import drawing
 from cvgeo.geometry.geodesy import offset_metres
-from cvgeo.pipelines.found import Found
+from cvgeo.pipelines.found import Found, Hit
 from cvgeo.retrieval import EmbeddingStore
 
 TILE = 300
@@ -35,6 +35,7 @@ class _Card:
     rank: int
     lines: list[str]
     true: bool
+    best: bool = False
 
 
 def shows_place(store: EmbeddingStore, row: int, lat: float, lon: float) -> bool:
@@ -60,8 +61,18 @@ def _card(found: Found, position: int, store: EmbeddingStore) -> _Card:
         picture = None  # the tile may live on another machine: its card tells the rest
     true = shows_place(store, hit.row, *found.truth)
     return _Card(
-        picture, position + 1, [f"{hit.score:.3f}   {Path(store.columns.id[hit.row]).name}", place, third], true
+        picture,
+        position + 1,
+        [_named(hit, store), place, third],
+        true,
+        position == 0 and not found.abstains,
     )
+
+
+def _named(hit: Hit, store: EmbeddingStore) -> str:
+    name = f"{Path(store.columns.id[hit.row]).name} · " if hit.row >= 0 else ""
+    told = "" if math.isnan(hit.probability) else f" · {100 * hit.probability:.0f} %"
+    return f"{name}score {hit.score:.3f}{told}"
 
 
 def _draw_card(sheet: Image.Image, card: _Card, left: int, top: int) -> None:
@@ -76,18 +87,18 @@ def _draw_card(sheet: Image.Image, card: _Card, left: int, top: int) -> None:
     else:
         image = drawing.fitted(card.picture, TILE, TILE)
         sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
-    colour = drawing.TRUE if card.true else (drawing.FOUND if card.rank == 1 else drawing.INK)
+    colour = drawing.TRUE if card.true else (drawing.FOUND if card.best else drawing.INK)
     drawing.disc(draw, (left + 24, top + 24), 17, colour, str(card.rank), 17)
     if card.true:
-        drawing.halo_text(draw, (left + TILE - 10, top + 12), "true place", 17, anchor="ra")
+        drawing.label(draw, (left + TILE - 9, top + 9), "true place", 16, drawing.TRUE)
     for number, line in enumerate(card.lines):
         size, ink = (17, drawing.INK) if number == 0 else (15, drawing.MUTED)
         at = (left, top + TILE + FRAME + 6 + (0 if number == 0 else 5 + 20 * number))
         draw.text(at, drawing.shortened(draw, line, size, TILE), fill=ink, font=drawing.font(size))
 
 
-def draw_sheet(query: np.ndarray, title: str, subtitle: str, cards: list[_Card]) -> np.ndarray:
-    """A query (H, W, 3) above its best tiles, (H', W', 3) uint8; up to five tiles a row."""
+def draw_sheet(query: np.ndarray, title: str, subtitle: str, cards: list[_Card], verdict: str = "") -> np.ndarray:
+    """A query (H, W, 3) above its best tiles, (H', W', 3) uint8; up to five tiles a row. A verdict stands out."""
     a_row = min(5, len(cards))
     width = max(3, a_row) * (TILE + GAP) + GAP
     photo = drawing.fitted(query, width - 2 * GAP, round((width - 2 * GAP) * 0.5))
@@ -96,7 +107,10 @@ def draw_sheet(query: np.ndarray, title: str, subtitle: str, cards: list[_Card])
     sheet = Image.new("RGB", (width, height), drawing.PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, 12), drawing.shortened(draw, title, 22, width // 2), fill=drawing.INK, font=drawing.font(22))
-    draw.text((width - GAP, 17), subtitle, fill=drawing.MUTED, font=drawing.font(16), anchor="ra")
+    if verdict:
+        drawing.label(draw, (width - GAP, 9), verdict, 17, drawing.OTHER)
+    else:
+        draw.text((width - GAP, 17), subtitle, fill=drawing.MUTED, font=drawing.font(16), anchor="ra")
     sheet.paste(photo, ((width - photo.width) // 2, TITLE))
     first = (width - a_row * (TILE + GAP) + GAP) // 2
     for number, card in enumerate(cards):
@@ -108,9 +122,9 @@ def draw_sheet(query: np.ndarray, title: str, subtitle: str, cards: list[_Card])
 def write_sheet(path: Path, found: Found, store: EmbeddingStore) -> None:
     """Write a query and its best tiles as one picture. Raises InputError, OutputError."""
     cards = [_card(found, position, store) for position in range(len(found.hits))]
-    subtitle = found.verdict or f"best {len(cards)} of {len(store):,} tiles"
+    subtitle = f"best {len(cards)} of {len(store):,} tiles"
     photos = [read_ground(one.picture.path, one.picture.tag.projection) for one in found.described[:MOST_PHOTOS]]
-    write_image(path, draw_sheet(_side_by_side(photos), found.title, subtitle, cards))
+    write_image(path, draw_sheet(_side_by_side(photos), found.title, subtitle, cards, found.verdict))
 
 
 def _side_by_side(photos: list[np.ndarray]) -> np.ndarray:

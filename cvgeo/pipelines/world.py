@@ -79,6 +79,7 @@ def build_world(settings: WorldSettings, reporter: Reporter) -> dict[str, Any]:
     _claim(settings)
     world = settings.world()
     reporter.note(f"laying out {settings.size_km:g} km of {settings.preset} world, seed {settings.seed}")
+    reporter.now("laying out the world")
     truth = world.truth
     if settings.panoramas is not None and world.places.spacing_m < settings.knobs.spacing_m:
         reporter.note(f"panoramas stand {world.places.spacing_m:.0f} m apart at the least, so that all have room")

@@ -33,7 +33,7 @@ def test_demo_locates_held_out_panoramas(tmp_path):
     for name in ("sheet.png", "map.png"):
         assert (folder / name).stat().st_size > 100_000
     features = json.loads((folder / "result.geojson").read_text())["features"]
-    assert len(features) == 5 and features[0]["geometry"]["type"] == "Point"
+    assert len(features) == 10 and features[0]["geometry"]["type"] == "Point"
     assert (folder / "commands.sh").read_text().splitlines()[3:] == result["commands"]
     again = demo(folder)
     assert again.returncode == 0

@@ -31,6 +31,13 @@ def test_formats_and_sheet(program, tiles):
     done = program(*words, "--format", "geojson", "--sheet", "sheet.png")
     features = json.loads(done.stdout)["features"]
     assert features[0]["geometry"]["coordinates"] == [13.0, 52.003] and features[0]["properties"]["rank"] == 1
+    kinds = [(one["properties"]["kind"], one["geometry"]["type"]) for one in features]
+    assert kinds == [("place", "Point")] * 5 + [("error_ellipse", "Polygon")] * 5
+    ring = np.array(features[5]["geometry"]["coordinates"][0])
+    assert features[5]["properties"]["rank"] == 1 and (ring[0] == ring[-1]).all()
+    (west, south), (east, north) = ring.min(axis=0), ring.max(axis=0)
+    major = features[5]["properties"]["ellipse_major_m"]
+    assert (north - south) * 111_270 == pytest.approx(2 * major, rel=0.01) and west < 13.0 < east
     done = program(*words, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert len(rows) == 5 and rows[0]["tile"] == "t003" and rows[0]["probability"] == ""

@@ -106,13 +106,21 @@ def work(
     return 1
 
 
+def ponder(seconds: float = 2.0, *, reporter: ConsoleReporter) -> int:
+    """Say nothing for a while."""
+    reporter.now("pondering a\nfile")
+    time.sleep(seconds)
+    reporter.note("pondered")
+    return write_records([{"seconds": seconds}], options.OutputFormat.JSONL)
+
+
 def busy(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.01)
 
 
-for command in (show, fail, lines, work):
+for command in (show, fail, lines, ponder, work):
     app.add(command.__name__, command, sys.modules[__name__])
 app.GROUPS["group"] = "A group."
 app.add("group show", show, sys.modules[__name__])

@@ -231,3 +231,30 @@ def test_straight_lines_of_some_kilometres_are_as_long_as_the_way_along_the_grou
     lat2, lon2 = move(lat, lon, *generator.uniform(-3500, 3500, (2, 200)))
     straight = np.linalg.norm(geodesy.earth_centred(lat, lon) - geodesy.earth_centred(lat2, lon2), axis=1)
     np.testing.assert_allclose(straight, distance_m(lat, lon, lat2, lon2), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "axes"),
+    [(48.1, 11.5, (40.0, 12.0, 30.0)), (-33.0, 151.2, (5.0, 5.0, 0.0)), (69.0, 19.0, (900.0, 20.0, 175.0))],
+)
+def test_ellipses_have_their_axes_and_run_counterclockwise(lat, lon, axes):
+    (ring,) = geodesy.ellipse_rings(lat, lon, *axes)
+    assert np.array_equal(ring[0], ring[-1]) and len(ring) == 65
+    distance = distance_m(lat, lon, ring[:, 1], ring[:, 0])
+    assert distance.max() == pytest.approx(axes[0], rel=1e-3) and distance.min() == pytest.approx(axes[1], rel=1e-3)
+    north, east = offset_metres(lat, lon, *ring[np.argmax(distance), ::-1])
+    assert abs((np.degrees(np.arctan2(east, north)) - axes[2] + 90) % 180 - 90) < 0.5 or axes[0] == axes[1]
+    x, y = ring.T
+    assert np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) > 0
+
+
+@pytest.mark.parametrize("lon", [179.9995, -179.9995])
+def test_an_ellipse_on_the_date_line_is_cut_there(lon):
+    rings = geodesy.ellipse_rings(10.0, lon, 200.0, 100.0, 90.0)
+    assert len(rings) == 2
+    west, east = rings  # of the line
+    assert west[:, 0].max() == 180 and west[:, 0].min() > 179 and east[:, 0].min() == -180 and east[:, 0].max() < -179
+    assert all(np.array_equal(ring[0], ring[-1]) for ring in rings)
+    for ring in rings:
+        x, y = ring.T
+        assert np.sum((x[:-1] - x[0]) * y[1:] - (x[1:] - x[0]) * y[:-1]) > 0

@@ -107,8 +107,9 @@ function drawHit(hit, number) {
       svg("ellipse", { class: kind, rx: hit.minor, ry: hit.major, transform: `translate(${hit.x} ${-hit.y}) rotate(${hit.azimuth})` }, scene);
     }
   }
-  const disc = svg("g", { class: number ? "disc" : "disc best", "data-at": `${hit.x} ${-hit.y}`, "data-number": number }, scene);
-  const radius = number ? 11 : 14;
+  const best = number === 0 && !view.verdict;
+  const disc = svg("g", { class: best ? "disc best" : "disc", "data-at": `${hit.x} ${-hit.y}`, "data-number": number }, scene);
+  const radius = best ? 14 : 11;
   for (const heading of hit.headings) {
     if (known(heading)) svg("path", { class: "arrow", d: `M-4 ${-radius}V${-radius - 14}H-9L0 ${-radius - 28}L9 ${-radius - 14}H4V${-radius}Z`, transform: `rotate(${heading})` }, disc);
   }
@@ -123,7 +124,7 @@ function draw() {
   scene.replaceChildren();
   if (!view.imagery.length) svg("path", { class: "grid" }, scene);
   for (const one of view.imagery) {
-    svg("image", { href: one.src, x: one.x - one.side / 2, y: -one.y - one.side / 2, width: one.side, height: one.side, preserveAspectRatio: "none" }, scene);
+    svg("image", { href: one.src, x: one.x - one.width / 2, y: -one.y - one.height / 2, width: one.width, height: one.height, preserveAspectRatio: "none" }, scene);
   }
   const heat = svg("g", { id: "cells", visibility: byId("heat").checked ? "visible" : "hidden" }, scene);
   const most = view.heat.reduce((top, cell) => Math.max(top, cell[3]), 0);
@@ -148,6 +149,10 @@ function list() {
     image.src = one.src; image.alt = one.name; image.title = one.name;
   }
   byId("summary").textContent = view.summary;
+  byId("verdict").textContent = view.verdict ? view.verdict[0].toUpperCase() + view.verdict.slice(1) + "." : "";
+  byId("verdict").hidden = !view.verdict;
+  byId("hits").classList.toggle("unplaced", Boolean(view.verdict));
+  byId("ring").hidden = !view.truth;
   hits.replaceChildren();
   view.hits.forEach((hit, number) => {
     const button = element("button", "", element("li", "", hits));

@@ -20,10 +20,20 @@ EXAMPLES = [
     ),
     ("cvgeo evaluate --dataset data --model runs/small --split val --calibrate", "so that search tells probabilities"),
     ("cvgeo evaluate --dataset data --model runs/small --reliability plot.png", "whether these mean what they say"),
+    (
+        "cvgeo evaluate --dataset data --model runs/small --distractors gallery --both-ways",
+        "among the tiles of gallery as well, and the other way around",
+    ),
+    (
+        "cvgeo evaluate --dataset data --model zero_shot --per-query zero.csv >/dev/null && "
+        "cvgeo evaluate --dataset data --model runs/small --against zero.csv",
+        "whether a model is better than another, query by query",
+    ),
     ("cvgeo evaluate --dataset data --model runs/small --per-query ranks.csv --json | jq '.\"r@1\"'", "for a script"),
 ]
 COLUMNS = ["scope", "queries", "gallery", "chance", "r@1", "r@1_low", "r@1_high", "r@5", "r@10", "r@1%"]
 COLUMNS += ["hit_masked", "hit_covers", "median_error_m", "median_error_offset_m", "mrr", "ece", "none_auc"]
+DIFFERENCE_COLUMNS = [f"difference_{name}{end}" for name in ("r@1", "mrr") for end in ("", "_low", "_high")]
 HEADING_COLUMNS = ["median_heading_error_deg", "heading_within_5", "heading_within_10", "heading_within_sd"]
 
 
@@ -98,6 +108,19 @@ CalibrateHeading = Annotated[
 PerQuery = Annotated[
     Path | None, typer.Option(metavar="FILE.csv", help="Each query's rank, top tile, and error; .jsonl works too.")
 ]
+Distractors = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME_OR_PATH", help="Search among the tiles of this data set, too, such as build-dataset tiles cuts."
+    ),
+]
+BothWays = Annotated[bool, typer.Option("--both-ways", help="Also search each tile among the panoramas.")]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Another model's --per-query file: give the differences, with intervals of a bootstrap."
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures at a time.")]
 
 
@@ -118,6 +141,9 @@ def evaluate(
     azimuth: Azimuth = None,
     seed: options.Seed = 0,
     per_query: PerQuery = None,
+    distractors: Distractors = None,
+    both_ways: BothWays = False,
+    against: Against = None,
     batch_size: BatchSize = 32,
     skip_missing: options.SkipMissing = False,
     allow_mismatch: options.AllowMismatch = False,
@@ -135,9 +161,10 @@ def evaluate(
     Ranks count ties against the model. r@1% takes the first floor(0.01 N) tiles. hit_masked is VIGOR's hit rate,
     hit_covers counts a top tile that shows the camera's place. A model with an offset head (--recipe vigor) also
     gives median_error_offset_m, from where in the top tile it puts the camera instead of its centre. _low and _high
-    are 95 % intervals. A data set of several sources is also measured within each source. Errors of headings are those
-    that the right tile gives, of top_ the top one; heading_within_sd is the share within their heading_sd. A calibrated
-    model also gives ece (expected calibration error) and none_auc, see cvgeo-probability(7).
+    are 95 % intervals. A data set of several sources is also measured within each source. Tiles of --distractors stand
+    in every gallery. difference_ is this model minus that of --against, its queries drawn in pairs. Errors of headings
+    are those that the right tile gives, of top_ the top one; heading_within_sd is the share within their heading_sd. A
+    calibrated model also gives ece (expected calibration error) and none_auc, see cvgeo-probability(7).
     """
     options.use_threads(threads)
     options.use_memory(memory)
@@ -148,14 +175,14 @@ def evaluate(
     from cvgeo.pipelines.evaluate import EvaluateOptions
     from cvgeo.pipelines.evaluate import evaluate as run_evaluation
 
-    view = {"heading_unknown": heading is Heading.UNKNOWN, "headings": headings, "hfov": hfov, "azimuth": azimuth}
-    fitted = {"calibrate": calibrate, "calibrate_heading": calibrate_heading}
-    wanted = EvaluateOptions(split=split, within_source=within_source, seed=seed, **view, **fitted)
-    files = {"store": store, "query_store": query_store, "per_query": per_query, "reliability": reliability}
-    embedding = EmbedOptions(batch_size, device, jobs, skip_missing=skip_missing, allow_mismatch=allow_mismatch)
-    said = {"model": reference_from(model, "checkpoint"), "weights": weights, **files}
-    records = run_evaluation(dataset, reporter=reporter, **said, options=wanted, embedding=embedding)
-    write_records(records, chosen_format(format, json), COLUMNS + HEADING_COLUMNS * (heading is Heading.UNKNOWN))
+    view = heading is Heading.UNKNOWN, headings, seed, hfov
+    fitted = calibrate, calibrate_heading, azimuth
+    wanted = EvaluateOptions(split, within_source, *view, *fitted, distractors, both_ways)
+    work = EmbedOptions(batch_size, device, jobs, skip_missing=skip_missing, allow_mismatch=allow_mismatch)
+    named = reference_from(model, "checkpoint"), weights, store, query_store, per_query, reliability, against
+    records = run_evaluation(dataset, *named, reporter=reporter, options=wanted, embedding=work)
+    columns = COLUMNS + HEADING_COLUMNS * view[0] + DIFFERENCE_COLUMNS * (against is not None)
+    write_records(records, chosen_format(format, json), columns)
     return records[0]["queries"]
 
 

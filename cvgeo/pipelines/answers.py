@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cvgeo.data.conventions import warn_of_unknown_views
-from cvgeo.data.schema import Dataset, Panoramas
+from cvgeo.data.conventions import TOLERANCE, tile_metres, warn_of_unknown_views
+from cvgeo.data.missing import without_missing
+from cvgeo.data.readers import open_dataset
+from cvgeo.data.schema import Dataset, Panoramas, Tiles
 from cvgeo.data.views import GroundViews, WindowedViews
 from cvgeo.errors import InputError
 from cvgeo.losses import OffsetRegressionLoss
@@ -30,7 +32,8 @@ class EvaluateOptions:
     `hfov`: of each panorama a window of so many degrees in a random direction is kept. `calibrate` fits probabilities
     at several fields of view (at `hfov` alone where it is given), and writes them beside the checkpoint.
     `calibrate_heading` measures how uncertain the headings are, and writes it into the checkpoint. `azimuth`: headings
-    are found by this model's azimuth columns.
+    are found by this model's azimuth columns. `distractors`: the tiles of this data set stand in every gallery, too.
+    `both_ways`: tiles are searched among the panoramas as well.
     """
 
     split: str | None = None
@@ -42,6 +45,8 @@ class EvaluateOptions:
     calibrate: bool = False
     calibrate_heading: bool = False
     azimuth: str | None = None
+    distractors: str | None = None
+    both_ways: bool = False
 
 
 @dataclass
@@ -64,7 +69,7 @@ class Answers:
     """Everything that an evaluation looks at: data, gallery store, queries, and which tile is which row.
 
     `head` predicts where in a tile a panorama stands, for models that were trained to. `azimuth` finds headings by
-    another model, in whose eyes `azimuth_queries` are the queries.
+    another model, in whose eyes `azimuth_queries` are the queries. The last `distractors` tiles are another data set's.
     """
 
     data: Dataset
@@ -73,6 +78,7 @@ class Answers:
     head: OffsetRegressionLoss | None = None
     azimuth: AzimuthFinder | None = None
     azimuth_queries: Queries | None = None
+    distractors: int = 0
     tile_row: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,6 +101,27 @@ def choose_split(data: Dataset, wanted: str | None, reporter: Reporter) -> Datas
     if not len(part.pairs):
         raise InputError(f"the split {wanted!r} has no pairs", path=data.root, mend="name another one with --split")
     return part
+
+
+def with_distractors(
+    data: Dataset, reference: str | None, skip_missing: bool, reporter: Reporter
+) -> tuple[Dataset, int]:
+    """The data set with the tiles of another one (None: of none) behind its own, and how many they are.
+
+    Raises InputError where these are not there. Warns where they show more or less ground: such tiles are told from
+    the others by that alone.
+    """
+    if reference is None:
+        return data, 0
+    more = without_missing(open_dataset(reference), skip_missing, reporter, ("aerial",))
+    if not len(more.tiles):
+        raise InputError("has no tiles to search among", path=more.root, mend="cut some with cvgeo build-dataset tiles")
+    own, theirs = tile_metres(data.tiles), tile_metres(more.tiles)
+    if own and theirs and not (theirs[0] <= own[1] * TOLERANCE and theirs[1] >= own[0] / TOLERANCE):
+        sizes = f"{theirs[0]:.3g} m of ground, those of {data.name} {own[0]:.3g} m"
+        reporter.warn(f"{reference}: its tiles show {sizes}: they are too easy to tell apart")
+    tiles = replace(more.tiles, id=[f"{more.name}/{id}" for id in more.tiles.id])
+    return replace(data, tiles=Tiles.joined([data.tiles, tiles])), len(tiles)
 
 
 def _turned(panoramas: Panoramas, angles: np.ndarray) -> Panoramas:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from cvgeo.data.schema import POSITIVE, SEMI_POSITIVE, Dataset
 from cvgeo.errors import InputError, UsageError
 from cvgeo.evaluation import metrics
 from cvgeo.evaluation.calibration import area_under_roc
+from cvgeo.evaluation.paired import OtherAnswers
 from cvgeo.geometry.geodesy import distance_m, move, offset_metres
 from cvgeo.losses import OffsetRegressionLoss
 from cvgeo.paths import write_text
-from cvgeo.pipelines.answers import FULL_TURN, Answers, EvaluateOptions, choose_split, embed_queries
+from cvgeo.pipelines.answers import FULL_TURN, Answers, EvaluateOptions, choose_split, embed_queries, with_distractors
 from cvgeo.pipelines.azimuth import azimuth_finder, headings_of
 from cvgeo.pipelines.embed import (
     EmbedOptions,
@@ -39,7 +40,7 @@ from cvgeo.pipelines.embed import (
 from cvgeo.pipelines.probabilities import fit_probabilities, judged_queries
 from cvgeo.report import Reporter
 from cvgeo.retrieval import EmbeddingStore
-from cvgeo.retrieval.exact import Part, Ranks, ranks
+from cvgeo.retrieval.exact import Part, Ranks, ranks, reverse_ranks
 from cvgeo.retrieval.heading import Scorer
 from cvgeo.retrieval.peaks import fit_sharpness, seen_share, share_within
 from cvgeo.training.calibration import require_checkpoint
@@ -48,6 +49,8 @@ from cvgeo.training.checkpoint import annotate, heading_sharpness, load_offset_h
 COLLAPSE_SAMPLE = 1000
 JSON_LINES = (".jsonl", ".json")
 HEAD_ROWS = 4096  # pairs that the offset head is given at once
+POOLED = "within sources"
+REVERSE = ", aerial to ground"  # ends the scopes in which tiles are searched among panoramas
 
 
 @dataclass
@@ -76,7 +79,10 @@ class _Headings:
 
 @dataclass
 class _Outcome:
-    """What came out for the queries of one scope, row by row."""
+    """What came out for the queries of one scope, row by row.
+
+    `queries` are numbers of `Answers.queries` and `top` rows of the store; where `reverse`, the other way around.
+    """
 
     scope: str
     queries: np.ndarray
@@ -89,6 +95,12 @@ class _Outcome:
     errors_m: np.ndarray
     headings: _Headings | None = None
     offset_errors_m: np.ndarray | None = None
+    reverse: bool = False
+
+    def ends(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+        """Row of the panoramas' table and row of the store (Q,) of each query and what came first for it."""
+        panoramas, tiles = (self.top, self.queries) if self.reverse else (self.queries, self.top)
+        return answers.queries.rows[panoramas], tiles
 
 
 def _pairs_in(answers: Answers, queries: np.ndarray, gallery: np.ndarray, role: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +150,34 @@ def _evaluate_scope(answers: Answers, scope: str, queries: np.ndarray, tiles: np
     return outcome
 
 
+def _evaluate_reverse(answers: Answers, scope: str, queries: np.ndarray, tiles: np.ndarray) -> _Outcome | None:
+    """One scope the other way: its tiles among its panoramas; None where no tile has a positive among them."""
+    gallery = np.unique(answers.tile_row[tiles])
+    gallery = gallery[gallery >= 0]
+    if not len(gallery) or not len(queries):
+        return None
+    positive, semi = (_pairs_in(answers, queries, gallery, role) for role in (POSITIVE, SEMI_POSITIVE))
+    found = reverse_ranks(Part(answers.store, gallery), answers.queries.part(queries), positive, semi)
+    asked = np.flatnonzero(found.exact)
+    if not len(asked):
+        return None
+    paired = set(zip(*(np.concatenate(both).tolist() for both in zip(positive, semi, strict=True)), strict=True))
+    outcome = _Outcome(
+        scope + REVERSE,
+        gallery[asked],
+        np.full(len(asked), len(queries)),
+        np.bincount(positive[1], minlength=len(gallery))[asked],
+        Ranks(*(values[asked] for values in vars(found).values())),
+        queries[found.top[asked]],
+        found.top_score[asked],
+        np.array([(found.top[place], place) in paired for place in asked.tolist()]),
+        np.full(len(asked), np.nan),
+        reverse=True,
+    )
+    _add_distances(answers, outcome)
+    return outcome
+
+
 def _headings(answers: Answers, outcome: _Outcome, scorer: Scorer, right: np.ndarray) -> _Headings:
     """How far off the headings are that the right tiles (Q,) and the top ones give."""
     rows = answers.queries.rows[outcome.queries]
@@ -161,16 +201,16 @@ def _azimuth_curves(answers: Answers, panoramas: np.ndarray, tiles: np.ndarray) 
 
 
 def _add_distances(answers: Answers, outcome: _Outcome) -> None:
-    """How far the top tile's centre is from the panorama, and whether the tile shows its place."""
+    """How far the tile's centre is from the panorama, and whether the tile shows its place."""
     table, columns = answers.data.panoramas, answers.store.columns
-    rows = answers.queries.rows[outcome.queries]
-    places = np.stack([table.lat[rows], table.lon[rows], columns.lat[outcome.top], columns.lon[outcome.top]])
+    rows, tiles = outcome.ends(answers)
+    places = np.stack([table.lat[rows], table.lon[rows], columns.lat[tiles], columns.lon[tiles]])
     known = ~np.isnan(places).any(axis=0)
     if not known.any():
         return
     outcome.errors_m[known] = distance_m(*places[:, known])
     north, east = offset_metres(*places[:, known])
-    half = columns.ground_m[outcome.top[known]] / 2
+    half = columns.ground_m[tiles[known]] / 2
     outcome.covers[known] |= (np.abs(north) <= half) & (np.abs(east) <= half)
 
 
@@ -209,8 +249,9 @@ def _pooled(outcomes: list[_Outcome]) -> _Outcome:
             *(np.concatenate([getattr(headings, one.name) for headings in every]) for one in fields(_Headings))
         )
     offsets = joined("offset_errors_m") if outcomes[0].offset_errors_m is not None else None
-    rest = {"headings": headings, "offset_errors_m": offsets}
-    return _Outcome("within sources", ranks=pooled_ranks, **rest, **arrays)
+    rest = {"headings": headings, "offset_errors_m": offsets, "reverse": outcomes[0].reverse}
+    scope = POOLED + REVERSE * outcomes[0].reverse
+    return _Outcome(scope, ranks=pooled_ranks, **rest, **arrays)
 
 
 def _record(
@@ -261,19 +302,28 @@ def _top_uncertainty(errors: np.ndarray, sd: np.ndarray, covers: np.ndarray) -> 
 
 
 def _scopes(answers: Answers, options: EvaluateOptions) -> Iterator[_Outcome]:
+    yield from _direction(answers, options, _evaluate_scope)
+    if options.both_ways:
+        yield from _direction(answers, options, _evaluate_reverse)
+
+
+def _direction(
+    answers: Answers, options: EvaluateOptions, measure: Callable[..., _Outcome | None]
+) -> Iterator[_Outcome]:
+    """The split as a whole, each source among its own, and these as one; distractors stand in every gallery."""
     data, every_query = answers.data, np.arange(len(answers.queries.rows))
-    overall = _evaluate_scope(answers, "overall", every_query, np.arange(len(data.tiles)))
+    overall = measure(answers, "overall", every_query, np.arange(len(data.tiles)))
     if overall is None:
         raise InputError("no panorama with its tile could be embedded", path=data.root, mend="see the failures above")
     yield overall
     sources = sorted(set(data.panoramas.source) - {""})
     if not options.within_source and len(sources) < 2:
         return
-    within = []
+    within, own = [], len(data.tiles) - answers.distractors
     for source in sources:
         queries = np.array([q for q in every_query if data.panoramas.source[answers.queries.rows[q]] == source], int)
-        tiles = np.array([t for t, name in enumerate(data.tiles.source) if name == source], int)
-        outcome = _evaluate_scope(answers, f"within {source}", queries, tiles)
+        tiles = np.array([t for t, name in enumerate(data.tiles.source) if name == source or t >= own], int)
+        outcome = measure(answers, f"within {source}", queries, tiles)
         if outcome is not None:
             within.append(outcome)
             yield outcome
@@ -283,14 +333,15 @@ def _scopes(answers: Answers, options: EvaluateOptions) -> Iterator[_Outcome]:
 
 def evaluate(
     dataset: str,
-    *,
-    reporter: Reporter,
     model: str,
     weights: str | None = None,
     store: str | None = None,
     query_store: str | None = None,
     per_query: Path | None = None,
     reliability: Path | None = None,
+    against: Path | None = None,
+    *,
+    reporter: Reporter,
     options: EvaluateOptions | None = None,
     embedding: EmbedOptions | None = None,
 ) -> list[dict[str, Any]]:
@@ -302,31 +353,29 @@ def evaluate(
         store, query_store: stores of the tiles and of the panoramas, brought up to date; temporary ones by default.
         per_query: CSV (or .jsonl) file of each query's outcome, the overall one first.
         reliability: .png or .svg file of the reliability diagram; the model must be calibrated.
+        against: the file of another model's outcomes on the same queries, to which the differences are given.
 
     Returns:
         A record for the split as a whole; for a data set of several sources (or on demand) one for each source among
-        its own tiles, and one over all of these.
+        its own tiles, and one over all of these; and as many the other way where `both_ways`.
     """
     options, embedding = options or EvaluateOptions(), embedding or EmbedOptions()
-    if options.calibrate:
-        require_checkpoint(model)
-    data = choose_split(open_dataset(dataset), options.split, reporter)
-    data = without_missing(data, embedding.skip_missing, reporter)
+    other = None if against is None else OtherAnswers(against)
+    data, distractors = _opened(dataset, model, options, embedding, reporter)
     embedder, *reference = load_model(model, weights, embedding.device)
-    trained = trained_conventions(reference[0])
-    check_conventions(trained, conventions_of(data), "both", data.root, embedding.allow_mismatch, reporter)
     with tempfile.TemporaryDirectory(prefix="cvgeo-") as scratch:
         tiles_path = Path(store or os.path.join(scratch, "tiles.h5"))
         header = header_of(embedder, *reference, "aerial", data.conventions)
         tiles = dataset_source(data, "aerial", embedder)
         if options.azimuth is not None and _keeps_maps(store):
-            heading_model = load_azimuth_model(options.azimuth, weights, embedding.device)
-            tiles, header = tiles.with_azimuth(heading_model), heading_model.on(header)
+            maps = load_azimuth_model(options.azimuth, weights, embedding.device)
+            tiles, header = tiles.with_azimuth(maps), maps.on(header)
         embed_source(tiles, embedder, header, tiles_path, embedding, reporter)
-        queries_path = Path(query_store or os.path.join(scratch, "queries.h5"))
-        queries = embed_queries(data, embedder, queries_path, tuple(reference), options, embedding, reporter)
+        path = Path(query_store or os.path.join(scratch, "queries.h5"))
+        queries = embed_queries(data, embedder, path, tuple(reference), options, embedding, reporter)
         with EmbeddingStore(tiles_path) as gallery:
-            answers = Answers(data, gallery, queries, load_offset_head(reference[0], embedder.descriptor_size))
+            head = load_offset_head(reference[0], embedder.descriptor_size)
+            answers = Answers(data, gallery, queries, head, distractors=distractors)
             if options.azimuth is not None:
                 _add_azimuth(answers, weights, Path(scratch), options, embedding, reporter)
             outcomes = list(_scopes(answers, options))
@@ -335,12 +384,31 @@ def evaluate(
             if options.calibrate:
                 fit_probabilities(answers, embedder, tuple(reference), Path(scratch), options, embedding, reporter)
             judged = judged_queries(answers, reference[0], options, reliability)
-            if per_query is not None:
-                write_text(per_query, _per_query(answers, outcomes, sharpness, per_query.suffix.lower() in JSON_LINES))
-    protocol = _protocol(data, reporter)
-    records = [_record(outcome, queries.turns, protocol, options.hfov, sharpness) for outcome in outcomes]
+            rows = _rows_by_scope(answers, outcomes, sharpness)
+    if per_query is not None:
+        write_text(per_query, _per_query(rows, per_query.suffix.lower() in JSON_LINES))
+    said = queries.turns, _protocol(data, reporter), options.hfov, sharpness
+    records = [_record(one, *said) | _beside(own, distractors, other) for one, own in zip(outcomes, rows, strict=True)]
     records[0] |= {} if judged is None else judged.record()
     return records
+
+
+def _opened(
+    dataset: str, model: str, options: EvaluateOptions, embedding: EmbedOptions, reporter: Reporter
+) -> tuple[Dataset, int]:
+    """The split that is evaluated, by the conventions that the model was trained with, and how many distractors."""
+    if options.calibrate:
+        require_checkpoint(model)
+    data = choose_split(open_dataset(dataset), options.split, reporter)
+    data = without_missing(data, embedding.skip_missing, reporter)
+    trained = trained_conventions(model)
+    check_conventions(trained, conventions_of(data), "both", data.root, embedding.allow_mismatch, reporter)
+    return with_distractors(data, options.distractors, embedding.skip_missing, reporter)
+
+
+def _beside(rows: list[dict[str, Any]], distractors: int, other: OtherAnswers | None) -> dict[str, Any]:
+    """What a scope's record says of other tiles and of another model."""
+    return ({"distractors": distractors} if distractors else {}) | ({} if other is None else other.differences(rows))
 
 
 def _protocol(data: Dataset, reporter: Reporter) -> str | None:
@@ -401,34 +469,52 @@ def _warn(answers: Answers, overall: _Outcome, reporter: Reporter) -> None:
         reporter.warn(f"{left_out} panoramas are left out: they, or their tiles, are not there or have no pair")
 
 
-def _per_query(answers: Answers, outcomes: list[_Outcome], sharpness: float, as_json: bool) -> str:
-    scopes = [outcome for outcome in outcomes if outcome.scope != "within sources"]
-    records = [record for outcome in scopes for record in _rows(answers, outcome, sharpness)]
+def _rows_by_scope(answers: Answers, outcomes: list[_Outcome], sharpness: float) -> list[list[dict[str, Any]]]:
+    """Each query's outcome, by scope; those of the pooled scopes are the ones that were pooled."""
+    found: list[list[dict[str, Any]]] = []
+    for outcome in outcomes:
+        if outcome.scope.startswith(POOLED):
+            same = [rows for rows, one in zip(found, outcomes, strict=False) if one.reverse == outcome.reverse]
+            found.append([row for rows in same[1:] for row in rows])
+        else:
+            found.append(list(_rows(answers, outcome, sharpness)))
+    return found
+
+
+def _per_query(found: list[list[dict[str, Any]]], as_json: bool) -> str:
+    records = {(row["scope"], row["query"]): row for rows in found for row in rows}.values()
     if as_json:
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    names = dict.fromkeys(name for record in records for name in record)
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
 
 
 def _rows(answers: Answers, outcome: _Outcome, sharpness: float) -> Iterator[dict[str, Any]]:
-    table, tops, headings = answers.data.panoramas, answers.store.columns.id.take(outcome.top), None
+    table, headings = answers.data.panoramas, None
     if outcome.headings is not None:
         found, (sd, top_sd) = outcome.headings, outcome.headings.sds(sharpness)
         headings = {"heading_error_deg": found.errors, "heading_sd_deg": sd}
         headings |= {"top_heading_error_deg": found.top, "top_heading_sd_deg": top_sd}
-    for place, row in enumerate(answers.queries.rows[outcome.queries].tolist()):
+    sources = dict(zip(answers.tile_row.tolist(), answers.data.tiles.source, strict=True))
+    rows, tiles = outcome.ends(answers)
+    names = answers.store.columns.id.take(tiles)
+    for place, (row, tile) in enumerate(zip(rows.tolist(), tiles.tolist(), strict=True)):
         error = float(outcome.errors_m[place])
+        ids = table.id[row], names[place]
+        query, top = reversed(ids) if outcome.reverse else ids
         record = {
             "scope": outcome.scope,
-            "query": table.id[row],
-            "source": table.source[row],
+            "query": query,
+            "source": sources[tile] if outcome.reverse else table.source[row],
+            "gallery": int(outcome.gallery[place]),
             "rank": int(outcome.ranks.exact[place]),
             "rank_masked": int(outcome.ranks.masked[place]),
             "positive_score": round(float(outcome.ranks.best_score[place]), 6),
-            "top": tops[place],
+            "top": top,
             "top_score": round(float(outcome.score[place]), 6),
             "covers": bool(outcome.covers[place]),
             "error_m": None if math.isnan(error) else round(error, 2),

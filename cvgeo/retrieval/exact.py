@@ -235,3 +235,34 @@ def ranks(
     exact = np.where(has_positive, above + 1, 0)
     masked = np.where(has_positive, above - semi_above + 1, 0)
     return Ranks(exact, masked, best, top, top_score)
+
+
+def reverse_ranks(
+    gallery: Gallery,
+    queries: np.ndarray | Scorer,
+    positives: tuple[np.ndarray, np.ndarray],
+    semi_positives: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Ranks:
+    """The other direction: rank of each row's best positive query among all queries that are not its positives.
+
+    Arguments, ties and what is masked are those of `ranks`; arrays are (N,), `top` is the number of a query.
+    """
+    scorer = queries if isinstance(queries, Scorer) else Scorer(queries)
+    best = np.full(len(gallery), -np.inf, np.float32)
+    query, row = (np.asarray(part, dtype=np.int64) for part in positives)
+    np.maximum.at(best, row, scorer.pair_scores(query, gallery, row))
+    above, semi_above = np.zeros(len(gallery), np.int64), np.zeros(len(gallery), np.int64)
+    top, top_score = np.full(len(gallery), -1), np.full(len(gallery), -np.inf, np.float32)
+    marked, semi = _Marked((query, row)), _Marked(semi_positives)
+    for some, start, scores in _scored_blocks(gallery, scorer):
+        rows = slice(start, start + scores.shape[1])
+        _raise_top(top[rows], top_score[rows], some.start, scores.T)
+        threshold = best[rows] - TIE
+        scores[marked.within(some, start, scores.shape[1])] = -np.inf
+        semi_query, semi_row = semi.within(some, start, scores.shape[1])
+        np.add.at(semi_above[rows], semi_row, scores[semi_query, semi_row] >= threshold[semi_row])
+        above[rows] += np.count_nonzero(scores >= threshold, axis=0)
+    has_positive = np.isfinite(best)
+    exact = np.where(has_positive, above + 1, 0)
+    masked = np.where(has_positive, above - semi_above + 1, 0)
+    return Ranks(exact, masked, best, top, top_score)

@@ -31,6 +31,8 @@ def test_records_and_per_query_file(program, tmp_path, make_rings, rings_model):
             "--query-store",
         ),
         (("--dataset", "data", "--model", "MODEL", "--hfov", "90", "--query-store", "q.h5"), 2, "whole panoramas"),
+        (("--dataset", "data", "--model", "MODEL", "--distractors", "nowhere"), 3, "nowhere"),
+        (("--dataset", "data", "--model", "MODEL", "--against", "nowhere.csv"), 3, "nowhere.csv"),
         (("--dataset", "data", "--model", "MODEL", "--calibrate-heading"), 2, "add --heading unknown"),
     ],
 )

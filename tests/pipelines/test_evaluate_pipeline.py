@@ -8,7 +8,7 @@ import torch
 
 from cvgeo.config.schema import LossConfig
 from cvgeo.data.dataset_files import read_dataset, write_dataset
-from cvgeo.errors import InputError, UsageError
+from cvgeo.errors import InputError, MismatchError, UsageError
 from cvgeo.geometry.geodesy import move
 from cvgeo.losses import build_loss
 from cvgeo.models import fingerprint
@@ -36,7 +36,7 @@ def data(tmp_path, make_rings):
 
 
 def run(data, model, reporter=None, **options):
-    more = {key: options.pop(key) for key in ("store", "per_query", "query_store") if key in options}
+    more = {key: options.pop(key) for key in ("store", "per_query", "query_store", "against") if key in options}
     return evaluate(
         str(data),
         reporter=reporter or Reporter(),
@@ -69,9 +69,6 @@ def test_unknown_headings_are_found_as_well(data, rings_model, circular):
 
 
 def test_sources_are_measured_alone_and_together(data, rings_model, tmp_path):
-    def name_sources(dataset):
-        dataset.panoramas.source = dataset.tiles.source = ["", "", *["a"] * 5, *["b"] * 3]
-
     change(data, name_sources)
     records = run(data, rings_model(), per_query=tmp_path / "q.csv")
     assert [record["scope"] for record in records] == ["overall", "within a", "within b", "within sources"]
@@ -81,6 +78,71 @@ def test_sources_are_measured_alone_and_together(data, rings_model, tmp_path):
     with open(tmp_path / "q.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 16 and rows[0]["query"] == "p002" and rows[0]["rank"] == "1" and rows[0]["top"] == "t002"
+
+
+def name_sources(dataset):
+    dataset.panoramas.source = dataset.tiles.source = ["", "", *["a"] * 5, *["b"] * 3]
+
+
+def test_distractors_stand_in_every_gallery(data, rings_model, tmp_path, make_rings):
+    change(data, name_sources)
+    # The same pictures under other names: each is a tie with the tile that it copies, and ties count against it.
+    shutil.copytree(data, tmp_path / "same")
+    records = run(data, rings_model(), distractors=str(tmp_path / "same"), both_ways=True, per_query=tmp_path / "q.csv")
+    forward, backward = records[:4], records[4:]
+    assert [record["gallery"] for record in forward] == [18, 15, 13, 14.2] and forward[0]["distractors"] == 10
+    assert all(record["r@1"] == 0.0 and record["mrr"] == 0.5 for record in forward)
+    assert [record["gallery"] for record in backward] == [8, 5, 3, 4.2]
+    assert all(record["r@1"] == 1.0 for record in backward)
+    make_rings(tmp_path / "other", train=0, val=4, seed=77)
+    (record, *_) = run(data, rings_model(), distractors=str(tmp_path / "other"))
+    assert record["gallery"] == 12 and record["r@1"] == 1.0 and record["chance"] == pytest.approx(1 / 12)
+
+
+def test_distractors_of_another_ground_size_are_warned_of(data, rings_model, tmp_path):
+    shutil.copytree(data, tmp_path / "near")
+    change(tmp_path / "near", lambda dataset: setattr(dataset.tiles, "gsd_m", dataset.tiles.gsd_m / 2))
+    heard = Heard()
+    run(data, rings_model(), heard, distractors=str(tmp_path / "near"))
+    assert any("too easy to tell apart" in warning for warning in heard.warnings)
+
+
+def test_both_ways_against_a_literal_reading(data, rings_model, tmp_path):
+    """Three panoramas of two tiles: a tile's rank is that of the better of its own, among all others."""
+
+    def two_of_one(dataset):
+        dataset.pairs.tile[3] = dataset.pairs.tile[2]
+
+    change(data, two_of_one)
+    records = run(data, rings_model(), both_ways=True, per_query=tmp_path / "q.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text().splitlines()]
+    backward = {row["query"]: row for row in rows if row["scope"] == "overall, aerial to ground"}
+    assert [record["scope"] for record in records] == ["overall", "overall, aerial to ground"]
+    # The third tile is of no panorama any more; the second one is of two, and is found by its true one.
+    assert "t003" not in backward and backward["t002"]["top"] == "p002" and backward["t002"]["covers"]
+    assert len(backward) == records[1]["queries"] == 7 and records[1]["gallery"] == 8
+    assert records[1]["chance"] == pytest.approx((2 / 8 + 6 / 8) / 7)
+    assert records[1]["r@1"] == 1.0 and records[1]["median_error_m"] == 0.0
+
+
+def test_two_models_are_compared_query_by_query(data, rings_model, tmp_path):
+    change(data, name_sources)
+    run(data, rings_model(), both_ways=True, per_query=tmp_path / "q.csv")
+    # Another model that found two places of source a only at rank 2.
+    lines = (tmp_path / "q.csv").read_text().splitlines()
+    worse = [line.replace(",5,1,1,", ",5,2,2,") if line.startswith("within a,p00") else line for line in lines]
+    (tmp_path / "w.csv").write_text("\n".join(worse) + "\n")
+    records = {one["scope"]: one for one in run(data, rings_model(), both_ways=True, against=tmp_path / "w.csv")}
+    assert records["within a"]["difference_r@1"] == 1.0 and records["within a"]["difference_mrr"] == 0.5
+    assert records["within sources"]["difference_r@1"] == pytest.approx(5 / 8)
+    assert (
+        0 <= records["within sources"]["difference_r@1_low"] < 5 / 8 < records["within sources"]["difference_r@1_high"]
+    )
+    assert records["overall"]["difference_r@1"] == records["within sources, aerial to ground"]["difference_r@1"] == 0.0
+    with pytest.raises(MismatchError, match="aerial to ground"):
+        lines = [line for line in lines if "aerial to ground" not in line]
+        (tmp_path / "w.csv").write_text("\n".join(lines) + "\n")
+        run(data, rings_model(), both_ways=True, against=tmp_path / "w.csv")
 
 
 def test_wrong_pairs_are_not_found(data, rings_model, tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cvgeo.errors import InputError
 from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows, exact, writing
-from cvgeo.retrieval.exact import ArrayGallery, Part, ranks, search
+from cvgeo.retrieval.exact import ArrayGallery, Part, ranks, reverse_ranks, search
 from cvgeo.retrieval.heading import RollingScorer, Scorer, VariantScorer
 from cvgeo.retrieval.peaks import best_turn
 
@@ -65,6 +65,26 @@ def test_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once):
         semi = set(np.flatnonzero(role[number] == 2).tolist())
         assert found.exact[number] == naive_rank(scores[number], positive)
         assert found.masked[number] == naive_rank(scores[number], positive, semi)
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrices, st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]))
+def test_reverse_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once):
+    count, queries, dimension, seed = shape
+    generator = np.random.default_rng(seed)
+    gallery = generator.integers(-1, 2, (count, dimension)).astype(np.float32)
+    query = generator.integers(-1, 2, (queries, dimension)).astype(np.float32)
+    role = generator.choice(3, size=(queries, count), p=[0.7, 0.15, 0.15])
+    with pytest.MonkeyPatch.context() as patch:
+        small_blocks(patch, block_rows, scores_at_once)
+        found = reverse_ranks(ArrayGallery(gallery), query, np.nonzero(role == 1), np.nonzero(role == 2))
+    scores = query @ gallery.T
+    np.testing.assert_array_equal(found.top, scores.argmax(axis=0))
+    np.testing.assert_array_equal(found.top_score, scores.max(axis=0))
+    for number in range(count):
+        positive, semi = (set(np.flatnonzero(role[:, number] == kind).tolist()) for kind in (1, 2))
+        assert found.exact[number] == naive_rank(scores[:, number], positive)
+        assert found.masked[number] == naive_rank(scores[:, number], positive, semi)
 
 
 def test_equal_embeddings_rank_last_at_any_place():

@@ -21,8 +21,9 @@ EXAMPLES = [
     ("cvgeo evaluate --dataset data --model runs/small --split val --calibrate", "so that search tells probabilities"),
     ("cvgeo evaluate --dataset data --model runs/small --reliability plot.png", "whether these mean what they say"),
     (
+        "cvgeo build-dataset tiles --aerial ortho.tif -o gallery && "
         "cvgeo evaluate --dataset data --model runs/small --distractors gallery --both-ways",
-        "among the tiles of gallery as well, and the other way around",
+        "among tiles of a whole area as well, and the other way around",
     ),
     (
         "cvgeo evaluate --dataset data --model zero_shot --per-query zero.csv >/dev/null && "
@@ -177,9 +178,8 @@ def evaluate(
     view = heading is Heading.UNKNOWN, headings, seed, hfov
     fitted = calibrate, calibrate_heading, azimuth
     wanted = EvaluateOptions(split, within_source, *view, *fitted, distractors, both_ways)
-    files = store, query_store, per_query, reliability, against
     work = EmbedOptions(batch_size, device, jobs, skip_missing=skip_missing, allow_mismatch=allow_mismatch)
-    named = reference_from(model, "checkpoint"), weights, *files
+    named = reference_from(model, "checkpoint"), weights, store, query_store, per_query, reliability, against
     reporter.now(f"opening {dataset} and {model}")
     records = run_evaluation(dataset, *named, reporter=reporter, options=wanted, embedding=work)
     columns = COLUMNS + HEADING_COLUMNS * view[0] + DIFFERENCE_COLUMNS * (against is not None)

@@ -501,17 +501,17 @@ def _per_query(found: list[list[dict[str, Any]]], as_json: bool) -> str:
 
 
 def _rows(answers: Answers, outcome: _Outcome, sharpness: float) -> Iterator[dict[str, Any]]:
-    table, tiles, headings = answers.data.panoramas, answers.data.tiles, None
+    table, headings = answers.data.panoramas, None
     if outcome.headings is not None:
         found, (sd, top_sd) = outcome.headings, outcome.headings.sds(sharpness)
         headings = {"heading_error_deg": found.errors, "heading_sd_deg": sd}
         headings |= {"top_heading_error_deg": found.top, "top_heading_sd_deg": top_sd}
-    sources = dict(zip(answers.tile_row.tolist(), tiles.source, strict=True))
-    panoramas, shown = outcome.ends(answers)
-    tile_ids = answers.store.columns.id.take(shown)
-    for place, (row, tile) in enumerate(zip(panoramas.tolist(), shown.tolist(), strict=True)):
+    sources = dict(zip(answers.tile_row.tolist(), answers.data.tiles.source, strict=True))
+    rows, tiles = outcome.ends(answers)
+    names = answers.store.columns.id.take(tiles)
+    for place, (row, tile) in enumerate(zip(rows.tolist(), tiles.tolist(), strict=True)):
         error = float(outcome.errors_m[place])
-        ids = table.id[row], tile_ids[place]
+        ids = table.id[row], names[place]
         query, top = reversed(ids) if outcome.reverse else ids
         record = {
             "scope": outcome.scope,

@@ -21,6 +21,7 @@ NEIGHBOURS = 64  # of the best tiles, whose shares are summed over a place
 FEWEST = 30
 METRES_A_DEGREE = 110_000.0
 BEYOND = 5.0  # degrees by which a field of view may lie outside those that were tried, without a word
+TOO_FAR = 1.5  # times a field of view that was tried: the nearest fit says nothing of it
 
 
 @dataclass
@@ -145,10 +146,14 @@ class Calibration:
         return cls(read_calibration(reference, fingerprint))
 
     def fit_for(self, hfov: float, heading_known: bool) -> Fit | None:
-        """The fit for a picture; None where none was made for what is known of its heading."""
+        """The fit for a picture; None where none was made for what is known of its heading, near its field of view."""
         some = [one for one in self.entries if one.heading_known == heading_known]
         fits = [Fit(one.sharpness, one.none, one.level) for one in some]
-        return between(fits, [one.hfov for one in some], hfov) if some else None
+        tried = [one.hfov for one in some]
+        # A fit of whole circles, used at 90 degrees, was off by 0.2 (cvgeo-probability(7)).
+        if not some or not min(tried) / TOO_FAR <= hfov <= max(tried) * TOO_FAR:
+            return None
+        return between(fits, tried, hfov)
 
     def lack(self, hfov: float, heading_known: bool) -> str | None:
         """What is to be said of probabilities for such pictures: that there are none, or that they are far-fetched."""
@@ -159,7 +164,8 @@ class Calibration:
             fault = f"no calibration for pictures of {kind} heading" if self.entries else "the model has no calibration"
             return f"{fault}: no probabilities; make one with cvgeo evaluate --split val --calibrate{words}"
         if not min(some) - BEYOND <= hfov <= max(some) + BEYOND:
-            return f"calibrated for fields of view of {min(some):g} to {max(some):g} degrees, not {hfov:g}"
+            text = f"calibrated for fields of view of {min(some):g} to {max(some):g} degrees, not {hfov:g}"
+            return text if self.fit_for(hfov, heading_known) else f"{text}: no probabilities"
         return None
 
 

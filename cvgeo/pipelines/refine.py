@@ -19,7 +19,6 @@ from cvgeo.retrieval.heading import Scorer
 from cvgeo.retrieval.locate import ellipses
 
 CANDIDATES = 5  # best tiles around which is looked, unless told
-FINE_SHARE = 1.0  # of the fine score in the order of candidates; the rest is their tile's own
 COARSE = 0.25  # first step, of a tile's side
 LEVELS = 3  # each of half the step of the one before
 REACH = 2  # steps to each side
@@ -69,9 +68,19 @@ class _Field:
 
     def best_within(self, centre: np.ndarray, reach: float) -> tuple[np.ndarray, float]:
         """The point (2,) that scores best of those at most so far north or south and east or west, and its score."""
-        near = np.abs(self.points - centre).max(axis=1) <= reach * (1 + 1e-6)
-        best = np.argmax(np.where(near, self.scores, -np.inf))
+        best = np.argmax(np.where(self._near(centre, reach), self.scores, -np.inf))
         return self.points[best], float(self.scores[best])
+
+    def evidence(self, centre: np.ndarray, reach: float, sharpness: float) -> float:
+        """The logarithm of the mean of exp(sharpness x score) over the points there; -inf where none is shown.
+
+        All the ground of a tile speaks for it: by its best point alone fewer places came out right.
+        """
+        scores = self.scores[self._near(centre, reach) & np.isfinite(self.scores)]
+        return float(np.logaddexp.reduce(sharpness * scores) - np.log(max(len(scores), 1)))
+
+    def _near(self, centre: np.ndarray, reach: float) -> np.ndarray:
+        return np.abs(self.points - centre).max(axis=1) <= reach * (1 + 1e-6)
 
 
 def _grid(centre: np.ndarray, step: float) -> np.ndarray:
@@ -111,13 +120,12 @@ class Climbed:
     tiles: int
 
 
-def climb(scores_at: ScoresAt, starts: np.ndarray, own: np.ndarray, side: float, sharpness: float) -> Climbed:
+def climb(scores_at: ScoresAt, starts: np.ndarray, side: float, sharpness: float) -> Climbed:
     """Look around all starts, then ever nearer around the best point of the best start.
 
     Args:
         scores_at: scores (P,) of the tiles around points (P,), (P,) metres north and east; -inf for none.
         starts: (S, 2) metres north and east.
-        own: (S,) scores of the starts themselves, as they were found.
         side: of a tile, in metres.
         sharpness: by which scores become probabilities of the place.
     """
@@ -126,10 +134,8 @@ def climb(scores_at: ScoresAt, starts: np.ndarray, own: np.ndarray, side: float,
         field.look(_grid(start, step), step)
     if not np.isfinite(field.scores).any():
         raise InputError("the imagery covers none of the places found", mend="name imagery of the same area")
-    around = [field.best_within(start, side / 2) for start in starts]
-    value = FINE_SHARE * np.array([score for _, score in around]) + (1 - FINE_SHARE) * own
-    order = np.argsort(-value, kind="stable")
-    point = around[order[0]][0]
+    order = np.argsort([-field.evidence(start, side / 2, sharpness) for start in starts], kind="stable")
+    point, score = field.best_within(starts[order[0]], side / 2)
     for _ in range(LEVELS - 1):
         step /= 2
         field.look(_grid(point, step), step)
@@ -165,11 +171,8 @@ class Refiner:
             found[some] = describe(model, "aerial", [(view, np.ones(view.shape[:2], bool)) for view in views])
         return found, shown
 
-    def refine(
-        self, scorer: Scorer, lat: np.ndarray, lon: np.ndarray, own: np.ndarray, side: float, sharpness: float
-    ) -> Refined:
-        """The place of a scorer's one query around the best of the candidates (S,), whose tiles are `side` metres long
-        and have scores `own` (S,).
+    def refine(self, scorer: Scorer, lat: np.ndarray, lon: np.ndarray, side: float, sharpness: float) -> Refined:
+        """The place of a scorer's one query around the best of the candidates (S,), whose tiles are `side` metres long.
 
         Raises InputError where the imagery shows none of them.
         """
@@ -180,7 +183,7 @@ class Refiner:
             return np.where(shown, scores, -np.inf)
 
         starts = np.stack(offset_metres(*np.broadcast_arrays(lat[0], lon[0], lat, lon)), axis=1)
-        found = climb(scores_at, starts, own, side, sharpness)
+        found = climb(scores_at, starts, side, sharpness)
         place, spread = move(lat[0], lon[0], *found.mean), ellipses(found.covariance[None])
         axes = (float(axis[0]) for axis in (spread.major_m, spread.minor_m, spread.azimuth))
         return Refined(float(place[0]), float(place[1]), found.score, *axes, found.order, found.tiles)

@@ -339,11 +339,11 @@ class Searcher:
         if not len(hits) or np.isnan(sides[0]):
             self.reporter.note(f"{found.title}: tiles without position or size cannot be refined")
             return
-        lat, lon, own = (np.array([getattr(hit, name) for hit in hits]) for name in ("lat", "lon", "score"))
+        lat, lon = (np.array([getattr(hit, name) for hit in hits]) for name in ("lat", "lon"))
         side = float(sides[0])
         self.reporter.now(f"refining the place of {found.title}")
         try:
-            place = self.refiner.refine(self._scorer_of(found), lat, lon, own, side, found.sharpness)
+            place = self.refiner.refine(self._scorer_of(found), lat, lon, side, found.sharpness)
         except InputError as error:
             self.reporter.note(f"{found.title}: not refined: {error}")
             return

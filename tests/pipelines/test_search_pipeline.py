@@ -93,6 +93,24 @@ def calibrated(store):
     path.unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize(("hfov", "told"), [(62.0, True), (40.0, False)])
+def test_a_view_far_from_those_that_were_calibrated_gets_no_probability(store, rings, calibrated, hfov, told):
+    remarks = []
+    reporter = Reporter()
+    reporter.note = remarks.append
+    (hits,) = search(
+        store,
+        [rings / "data" / "pictures" / "ground003.png"],
+        reporter,
+        heading=0.0,
+        hfov=hfov,
+        projection="perspective",
+    )
+    assert (hits[0]["probability"] is not None) == told
+    (remark,) = [one for one in remarks if "calibrated" in one]
+    assert remark.endswith("no probabilities") != told
+
+
 def test_probabilities_are_the_softmax_of_the_scores(store, rings, calibrated):
     (hits,) = search(store, [rings / "data" / "pictures" / "ground003.png"], heading=0.0, k=12)
     parts = [math.exp(60 * hit["score"]) for hit in hits]

@@ -111,6 +111,7 @@ class TrainConfig:
     neighbour_pool: int = 128  # nearest samples of each that can join its batch
     neighbour_select: int = 64  # how many of them do: the nearest half, and as many drawn from the rest
     false_negative_m: float = 0.0  # pairs nearer than this are no negatives of each other; 0: off
+    blend: float = 1.0  # share of what was trained in the weights that are validated and kept; the rest is the start's
     validate_every: int = 1  # epochs; 0: never
     seed: int = 0
     loss: LossConfig = field(default_factory=LossConfig)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def _check_training(train: TrainConfig) -> None:
     if train.compile and train.checkpoint_activations:
         fault = "train.compile keeps what is cheaper to keep, and train.checkpoint_activations nothing"
         raise UsageError(fault, mend="take one of them")
-    shares = ("roll", "flip", "photometric", "greyscale", "posterise", "erase", "fov_mix")
+    shares = ("roll", "flip", "photometric", "greyscale", "posterise", "erase", "fov_mix", "blend")
     for name, low, high in (
         ("epochs", 1, 10**9),
         ("batch_size", 2, 10**9),
@@ -234,6 +235,7 @@ def _fit(
     if found is not None and found[0].epoch >= config.train.epochs and run.is_published(found[0]):
         reporter.note(f"{run.path}: is trained already")
         return found[0]
+    start = _start(config)
     embedder = synchronised(_build(config, found).to(device), ranks, device)
     reporter.warn_if(run.check_space(sum(one.numel() for one in embedder.parameters())))
     with _pack(config, data, options, reporter, ranks) as pack:
@@ -252,6 +254,7 @@ def _fit(
             details={"dataset": dataset_identity(data), "conventions": _conventions(training, reporter)},
             reporter=reporter,
             ranks=ranks,
+            start=start,
             save_seconds=options.save_seconds,
         ).fit(found)
 
@@ -296,6 +299,13 @@ def _build(config: Config, found: tuple[Progress, dict[str, Any]] | None) -> Emb
         return build_embedder(config.model, config.train.weights)
     config.model = from_dict(ModelConfig, found[1]["model_config"])
     return build_embedder(config.model)
+
+
+def _start(config: Config) -> dict[str, torch.Tensor] | None:
+    """The weights that training begins with, which do not depend on how far it has come; None where none are kept."""
+    if config.train.blend == 1:
+        return None
+    return _build(deepcopy(config), None).state_dict()
 
 
 def _training_split(data: Dataset, config: Config) -> Dataset:

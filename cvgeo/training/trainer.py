@@ -13,6 +13,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ from cvgeo.losses import PairLoss, build_loss
 from cvgeo.losses.pairs import SEMI_AERIAL
 from cvgeo.models import Embedder
 from cvgeo.report import Reporter
+from cvgeo.training.blending import blended
 from cvgeo.training.checkpoint import save_checkpoint
 from cvgeo.training.checkpointing import checkpoint_activations
 from cvgeo.training.compiling import as_written, compile_model
@@ -74,6 +76,7 @@ class Trainer:
         details: plain values for the checkpoints' metadata.
         reporter: is told of progress.
         ranks: the processes that train it together; the first one writes and validates.
+        start: the weights that training begins with, which `train.blend` blends in; None where it does not.
         save_seconds: how long after the last state another one is saved within an epoch; 0 saves after every batch.
     """
 
@@ -87,6 +90,7 @@ class Trainer:
     details: dict[str, Any] = field(default_factory=dict)
     reporter: Reporter = field(default_factory=Reporter)
     ranks: Ranks = field(default_factory=Ranks)
+    start: dict[str, torch.Tensor] | None = None
     save_seconds: float = 120.0
 
     def __post_init__(self) -> None:
@@ -255,10 +259,13 @@ class Trainer:
         found = None
         if self.ranks.first:
             self.model.eval()
-            with as_written(self.compiled):
+            with as_written(self.compiled), self._blended():
                 recalls = self.validate(self.model)
             found = torch.tensor([recalls[name] for name in RECALLS], dtype=torch.float64)
         return dict(zip(RECALLS, self.ranks.shared(found, (len(RECALLS),), torch.float64).tolist(), strict=True))
+
+    def _blended(self) -> AbstractContextManager[None]:
+        return blended(self.model, self.start, self.config.train.blend)
 
     def _publish(self) -> None:
         """Write what others read, from the state at the end of an epoch."""
@@ -267,9 +274,10 @@ class Trainer:
             return
         line = progress.metrics[-1]
         # The best one first: whoever sees the line of an epoch finds its checkpoint.
-        for path, wanted in ((self.run.best, progress.best == line), (self.run.last, True)):
-            if wanted:
-                save_checkpoint(path, self.model, self.config, line, self.loss, epoch=line["epoch"], **self.details)
+        with self._blended():
+            for path, wanted in ((self.run.best, progress.best == line), (self.run.last, True)):
+                if wanted:
+                    save_checkpoint(path, self.model, self.config, line, self.loss, epoch=line["epoch"], **self.details)
         self.run.write_metrics(progress)
 
 

@@ -468,3 +468,25 @@ def test_any_grid_size(name: str, height: int, width: int) -> None:
     module = build("aggregator", name, channels=CHANNELS, height=height, width=width, **OPTIONS.get(name, {})).eval()
     descriptor = module(torch.randn(2, CHANNELS, height, width, generator=torch.Generator().manual_seed(0)))
     assert descriptor.shape == (2, module.descriptor_size) and descriptor.isfinite().all()
+
+
+def test_mapped_columns_are_columns_until_they_are_trained():
+    torch.manual_seed(0)
+    features, mask = torch.randn(2, 6, 3, 8), torch.rand(2, 3, 8) > 0.3
+    for normalise in ("whole", "column"):
+        plain = build("aggregator", "columns", channels=6, height=3, width=8, columns=4, normalise=normalise)
+        mapped = build("aggregator", "mapped_columns", channels=6, height=3, width=8, columns=4, normalise=normalise)
+        torch.testing.assert_close(mapped(features, mask), plain(features, mask))
+
+
+def test_mapped_columns_against_a_literal_map():
+    torch.manual_seed(1)
+    features = torch.randn(1, 5, 3, 4)
+    mapped = build("aggregator", "mapped_columns", channels=5, height=3, width=4)
+    torch.nn.init.normal_(mapped.map.weight)
+    expected = []
+    for column in range(4):
+        mean = [features[0, c, :, column].mean() - features[0, c].mean() for c in range(5)]
+        expected += [sum(mapped.map.weight[o, c] * mean[c] for c in range(5)) for o in range(5)]
+    expected = torch.stack(expected) / torch.stack(expected).norm()
+    torch.testing.assert_close(mapped(features)[0], expected)

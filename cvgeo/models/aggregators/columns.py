@@ -34,17 +34,38 @@ class AzimuthColumns(nn.Module):
         self.normalise = normalise
         self.register_buffer("bins", area_weights(width, self.azimuth_columns), persistent=False)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) -> (B, azimuth_columns * C), L2-normalised."""
+    def pooled(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, azimuth_columns, C), before anything is normalised."""
         centred = masked(features - masked_mean(features, mask, (2, 3), keepdim=True), mask)
         # Unseen columns must not pull a bin towards 0.
         seen = torch.ones_like(features[:, :1, 0]) if mask is None else mask.any(dim=1, keepdim=True).to(features.dtype)
         columns = masked_mean(centred, mask, 2)
         bins = self.bins.T.to(features.dtype)
-        pooled = ((columns * seen) @ bins / (seen @ bins).clamp(min=1e-6)).transpose(1, 2)
+        return ((columns * seen) @ bins / (seen @ bins).clamp(min=1e-6)).transpose(1, 2)
+
+    def normalised(self, pooled: Tensor) -> Tensor:
+        """(B, azimuth_columns, C) -> (B, azimuth_columns * C), L2-normalised."""
         if self.normalise == "column":
             pooled = unit(pooled)
         return unit(pooled.flatten(1))
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, azimuth_columns * C), L2-normalised."""
+        return self.normalised(self.pooled(features, mask))
+
+
+@register("aggregator", "mapped_columns")
+class MappedColumns(AzimuthColumns):
+    """`columns` with a linear map of the channels before they are normalised: untrained, it is `columns`."""
+
+    def __init__(self, channels: int, height: int, width: int, columns: int = 0, normalise: str = "whole") -> None:
+        super().__init__(channels, height, width, columns, normalise)
+        self.map = nn.Linear(channels, channels, bias=False)
+        nn.init.eye_(self.map.weight)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, azimuth_columns * C), L2-normalised."""
+        return self.normalised(self.map(self.pooled(features, mask)))
 
 
 @register("aggregator", "flat")

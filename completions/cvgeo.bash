@@ -32,6 +32,7 @@ _cvgeo_completion() {
             "/build-dataset") command="build-dataset" ;;
             "build-dataset/pairs") command="build-dataset pairs" ;;
             "build-dataset/tiles") command="build-dataset tiles" ;;
+            "build-dataset/area") command="build-dataset area" ;;
             "build-dataset/world") command="build-dataset world" ;;
             "build-dataset/check") command="build-dataset check" ;;
             "/train") command="train" ;;
@@ -100,6 +101,27 @@ _cvgeo_completion() {
         "build-dataset tiles/-j"|"build-dataset tiles/--jobs") compopt +o default 2>/dev/null; return ;;
         "build-dataset tiles/--format") choices="table jsonl csv geojson" ;;
         "build-dataset tiles/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "build-dataset area/--aerial") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "build-dataset area/-o"|"build-dataset area/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "build-dataset area/--tile-metres") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--tile-size") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--gsd") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--panoramas") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--spacing") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--views") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--panorama-width") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--val-share") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--apart") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--min-valid") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--zoom") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--rate") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--bbox") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--name") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--attribution") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--seed") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/-j"|"build-dataset area/--jobs") compopt +o default 2>/dev/null; return ;;
+        "build-dataset area/--format") choices="table jsonl csv geojson" ;;
+        "build-dataset area/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset world/-o"|"build-dataset world/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset world/--size-km") compopt +o default 2>/dev/null; return ;;
         "build-dataset world/--preset") choices="aligned offcentre limited terrain" ;;
@@ -115,8 +137,9 @@ _cvgeo_completion() {
         "build-dataset check/--format") choices="table jsonl csv geojson" ;;
         "build-dataset check/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "train/-d"|"train/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
-        "train/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files=""; _cvgeo_offer "$names" "$files"; return ;;
-        "train/--recipe") names="any-view cai demo dsm geodtr paper paper-small safa safa_mining sample4geo strong vigor" files=""; _cvgeo_offer "$names" "$files"; return ;;
+        "train/--area") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "train/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files=""; _cvgeo_offer "$names" "$files"; return ;;
+        "train/--recipe") names="any-view cai demo dsm geodtr paper paper-small safa safa_mining sample4geo strong synthetic vigor" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "train/--weights") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "train/--set") compopt +o default 2>/dev/null; return ;;
         "train/-o"|"train/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
@@ -131,13 +154,13 @@ _cvgeo_completion() {
         "train/--save-every") compopt +o default 2>/dev/null; return ;;
         "train/--format") choices="table jsonl csv geojson" ;;
         "train/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "embed/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "embed/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "embed/-o"|"embed/--output") names="" files="store"; _cvgeo_offer "$names" "$files"; return ;;
         "embed/-d"|"embed/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "embed/--split") compopt +o default 2>/dev/null; return ;;
         "embed/--view") choices="aerial ground" ;;
         "embed/--weights") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "embed/--azimuth") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "embed/--azimuth") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "embed/--heading") compopt +o default 2>/dev/null; return ;;
         "embed/--hfov") compopt +o default 2>/dev/null; return ;;
         "embed/--projection") choices="equirectangular cylindrical perspective cube" ;;
@@ -161,7 +184,7 @@ _cvgeo_completion() {
         "index/--format") choices="table jsonl csv geojson" ;;
         "index/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--store") names="" files="store"; _cvgeo_offer "$names" "$files"; return ;;
-        "search/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "search/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--weights") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/-k") compopt +o default 2>/dev/null; return ;;
         "search/--heading") compopt +o default 2>/dev/null; return ;;
@@ -171,7 +194,7 @@ _cvgeo_completion() {
         "search/--roll") compopt +o default 2>/dev/null; return ;;
         "search/--declination") compopt +o default 2>/dev/null; return ;;
         "search/--headings") compopt +o default 2>/dev/null; return ;;
-        "search/--azimuth") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "search/--azimuth") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--near") compopt +o default 2>/dev/null; return ;;
         "search/--polygon") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--min-probability") compopt +o default 2>/dev/null; return ;;
@@ -188,7 +211,7 @@ _cvgeo_completion() {
         "search/--format") choices="table jsonl csv geojson" ;;
         "search/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/-d"|"evaluate/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
-        "evaluate/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "evaluate/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--weights") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--split") compopt +o default 2>/dev/null; return ;;
         "evaluate/--store") names="" files="store"; _cvgeo_offer "$names" "$files"; return ;;
@@ -197,7 +220,7 @@ _cvgeo_completion() {
         "evaluate/--headings") compopt +o default 2>/dev/null; return ;;
         "evaluate/--hfov") compopt +o default 2>/dev/null; return ;;
         "evaluate/--reliability") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "evaluate/--azimuth") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "evaluate/--azimuth") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--seed") compopt +o default 2>/dev/null; return ;;
         "evaluate/--per-query") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--distractors") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
@@ -214,8 +237,8 @@ _cvgeo_completion() {
         "ablate/--table") names="1 2 3 4 5 small" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "ablate/--vary") compopt +o default 2>/dev/null; return ;;
         "ablate/--reference") compopt +o default 2>/dev/null; return ;;
-        "ablate/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files=""; _cvgeo_offer "$names" "$files"; return ;;
-        "ablate/--recipe") names="any-view cai demo dsm geodtr paper paper-small safa safa_mining sample4geo strong vigor" files=""; _cvgeo_offer "$names" "$files"; return ;;
+        "ablate/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files=""; _cvgeo_offer "$names" "$files"; return ;;
+        "ablate/--recipe") names="any-view cai demo dsm geodtr paper paper-small safa safa_mining sample4geo strong synthetic vigor" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "ablate/--weights") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "ablate/--set") compopt +o default 2>/dev/null; return ;;
         "ablate/--epochs") compopt +o default 2>/dev/null; return ;;
@@ -229,7 +252,7 @@ _cvgeo_completion() {
         "ablate/--memory") compopt +o default 2>/dev/null; return ;;
         "ablate/--format") choices="table jsonl csv geojson" ;;
         "ablate/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "heatmap/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "heatmap/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "heatmap/-d"|"heatmap/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "heatmap/--store") names="" files="store"; _cvgeo_offer "$names" "$files"; return ;;
         "heatmap/--tile") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
@@ -266,21 +289,22 @@ _cvgeo_completion() {
     case "$command" in
         "") options="--version -q --quiet --debug --log-file -h --help" commands="polar build-dataset train embed index search evaluate ablate heatmap models info config demo" ;;
         "polar") options="-o --output --height --width --convention --heading --overwrite -j --jobs --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
-        "build-dataset") options="-h --help" commands="pairs tiles world check" ;;
+        "build-dataset") options="-h --help" commands="pairs tiles area world check" ;;
         "build-dataset pairs") options="--aerial -o --output --positions --tile-metres --tile-size --gsd --offcentre --step --val-share --test-share --apart --random-split --declination --heading --hfov --projection --pitch --roll --min-valid --link --zoom --tms --rate --name --attribution --seed --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "build-dataset tiles") options="--aerial -o --output --tile-metres --tile-size --gsd --overlap --split --min-valid --zoom --tms --rate --bbox --name --attribution --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
+        "build-dataset area") options="--aerial -o --output --tile-metres --tile-size --gsd --panoramas --spacing --views --panorama-width --val-share --apart --min-valid --zoom --tms --rate --bbox --name --attribution --seed --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "build-dataset world") options="-o --output --size-km --preset --panoramas --texture --set --seed --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "build-dataset check") options="--quick --labels-only --all --seed -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" names="$(_cvgeo_datasets)" files="folder" ;;
-        "train") options="-d --dataset --model --recipe --weights --set -o --output --epochs --batch-size --seed --device -j --jobs --threads --memory --pack --pack-file --save-every --deterministic --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
+        "train") options="-d --dataset --area --model --recipe --weights --set -o --output --epochs --batch-size --seed --device -j --jobs --threads --memory --pack --pack-file --save-every --deterministic --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "embed") options="--model -o --output -d --dataset --split --view --weights --azimuth --heading --hfov --projection --pitch --roll --declination --batch-size --part-rows --join --prune --shard --allow-mismatch --device -j --jobs --threads --memory --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "index") options="--kind --structure --pca --milvus --collection --check --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="store" ;;
         "search") options="--store --model --weights -k --heading --hfov --projection --pitch --roll --declination --headings --azimuth --near --polygon --same-place --min-probability --refine --refine-candidates --sheet --map --ortho --index --milvus --allow-mismatch --device --threads --memory --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "evaluate") options="-d --dataset --model --weights --split --store --query-store --within-source --heading --headings --hfov --calibrate --reliability --calibrate-heading --azimuth --seed --per-query --distractors --both-ways --against --batch-size --skip-missing --allow-mismatch --device -j --jobs --threads --memory --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "ablate") options="-d --dataset -o --output --table --vary --reference --model --recipe --weights --set --epochs --batch-size --seeds --split --heading-unknown --device --workers -j --jobs --threads --memory --skip-missing --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "heatmap") options="--model -d --dataset --store --tile --kind --at -o --output --geotiff --weights --heading --hfov --projection --pitch --roll --declination --device --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
-        "models") options="--parts --format --json -q --quiet --debug --log-file -h --help" commands="" names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net tiny vigor workman zero_shot" files="" ;;
+        "models") options="--parts --format --json -q --quiet --debug --log-file -h --help" commands="" names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="" ;;
         "info") options="--verify --sheet --samples --format --json -q --quiet --debug --log-file -h --help" commands="" names="$(_cvgeo_datasets)" files="file" ;;
-        "config") options="--changed --format --json -q --quiet --debug --log-file -h --help" commands="" names="polar build-dataset pairs tiles world check train embed index search evaluate ablate heatmap models info config demo" files="" ;;
+        "config") options="--changed --format --json -q --quiet --debug --log-file -h --help" commands="" names="polar build-dataset pairs tiles area world check train embed index search evaluate ablate heatmap models info config demo" files="" ;;
         "demo") options="--panoramas --size-km --epochs --seed --device --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
     esac
     if [ -n "$choices" ]; then

@@ -29,6 +29,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("polar", "polar", "polar"),
     ("build-dataset pairs", "build_dataset_pairs", "pairs"),
     ("build-dataset tiles", "build_dataset_tiles", "tiles"),
+    ("build-dataset area", "build_dataset_area", "area"),
     ("build-dataset world", "build_dataset_world", "world"),
     ("build-dataset check", "build_dataset_check", "check"),
     ("train", "train", "train"),
@@ -44,7 +45,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("demo", "demo", "demo"),
 )
 GROUPS = {
-    "build-dataset": "Make a data set: a procedural world, pairs from real imagery, tiles over an area; check one."
+    "build-dataset": "Make a data set: a procedural world, pairs of real or drawn panoramas, tiles over an area; check."
 }
 EXAMPLES = [("cvgeo demo", "the whole pipeline on a small made world")]
 

@@ -21,8 +21,9 @@ EXAMPLES = [
     ("cvgeo evaluate --dataset data --model runs/small --split val --calibrate", "so that search tells probabilities"),
     ("cvgeo evaluate --dataset data --model runs/small --reliability plot.png", "whether these mean what they say"),
     (
+        "cvgeo build-dataset tiles --aerial ortho.tif -o gallery && "
         "cvgeo evaluate --dataset data --model runs/small --distractors gallery --both-ways",
-        "among the tiles of gallery as well, and the other way around",
+        "among tiles of a whole area as well, and the other way around",
     ),
     (
         "cvgeo evaluate --dataset data --model zero_shot --per-query zero.csv >/dev/null && "

@@ -23,29 +23,40 @@ EXAMPLES = [
     ("cvgeo train -d data --recipe demo --set train.roll=0 --epochs 5 -o runs/unturned", "a setting changed"),
     ("cvgeo train -d data --pack -o runs/paper", "pictures decoded once, into the cache folder"),
     ("cvgeo train -d data --recipe demo -o runs/small | jq -r .checkpoint", "the path of the best checkpoint"),
+    ("cvgeo train --area ortho.tif -o runs/area", "without any street-level picture, on drawn ones"),
     (
         "torchrun --nproc-per-node 2 --max-restarts 3 -m cvgeo train -d data --recipe strong -o runs/two",
         "two processes, each with half of every batch; on GPUs each takes one",
     ),
 ]
+AREA_RECIPE = "synthetic"
 FILES = [
     ("RUN/config.json", "the settings and the data set of the run"),
     ("RUN/metrics.jsonl", "one line an epoch: loss, learning rate, recalls on the split val, seconds, pairs a second"),
     ("RUN/best.safetensors", "the epoch with the highest r@1 on the split val; the lowest loss without such a split"),
     ("RUN/last.safetensors", "the last epoch"),
     ("RUN/state.pt", "what a stopped run needs to go on"),
+    ("CACHE/areas/", "the pairs drawn for --area; may be removed at any time"),
     ("CACHE/packs/", "packs (--pack), one for each data set and size of views; may be removed at any time"),
 ]
-ENVIRONMENT = [("CVGEO_CACHE", "folder of the packs")]
+ENVIRONMENT = [("CVGEO_CACHE", "folder of packs and of drawn pairs")]
 
 Dataset = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--dataset",
         "-d",
         metavar="NAME_OR_PATH",
         help="A data set by name or folder, or NAME:VARIANT, as in vigor:cross; its split train. "
         "- takes build-dataset's record.",
+    ),
+]
+Area = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="Aerial imagery, as build-dataset tiles takes it, in place of --dataset: train on pairs that are drawn of "
+        "it, see build-dataset area.",
     ),
 ]
 Model = Annotated[
@@ -55,9 +66,9 @@ Recipe = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Learning rate, epochs, loss, batches and all else: paper, paper-small, strong, any-view, demo, or a "
-        "method's own: cai, dsm, geodtr, safa, safa_mining, sample4geo, vigor. By default that of the model preset, "
-        "else paper.",
+        help="Learning rate, epochs, loss, batches and all else: paper, paper-small, strong, any-view, synthetic, "
+        "demo, or a method's own: cai, dsm, geodtr, safa, safa_mining, sample4geo, vigor. By default that of the model "
+        "preset, else paper; with --area, synthetic.",
     ),
 ]
 Weights = Annotated[
@@ -97,7 +108,8 @@ SaveEvery = Annotated[
 
 
 def train(
-    dataset: Dataset,
+    dataset: Dataset = None,
+    area: Area = None,
     model: Model = None,
     recipe: Recipe = None,
     weights: Weights = None,
@@ -129,7 +141,6 @@ def train(
     Under torchrun the processes, on one machine or several that share the run's folder, train one model: the batch size
     is that of all together, and every picture is compared with those of all.
     """
-    from cvgeo.cli.stdin import reference_from
     from cvgeo.pipelines.train import TrainOptions
     from cvgeo.pipelines.train import train as run_training
     from cvgeo.training.ranks import is_first
@@ -137,16 +148,34 @@ def train(
     flags = {"weights": weights, "epochs": epochs, "batch_size": batch_size, "seed": seed}
     flags["deterministic"], held = deterministic or None, options.size_in_bytes(memory, "--memory")
     record = run_training(
-        reference_from(dataset, "dataset"),
+        _trained_on(dataset, area or [], jobs, reporter),
         reporter=reporter,
         model=model,
-        recipe=recipe,
+        recipe=recipe or (AREA_RECIPE if area and model is None else None),
         changes=settings_from(set or [], flags),
         output=None if output is None else str(output),
         options=TrainOptions(device, jobs, threads, held, save_every, overwrite, skip_missing, pack, pack_file),
     )
     if is_first():
         write_records([record], chosen_format(format, json))
+
+
+def _trained_on(dataset: str | None, area: list[str], jobs: int, reporter: ConsoleReporter) -> str:
+    """The data set that is named, or that of the area that is."""
+    from cvgeo.cli.stdin import reference_from
+    from cvgeo.errors import UsageError
+
+    if (dataset is None) != bool(area):
+        raise UsageError("train on a data set or on an area", mend="give either --dataset or --area")
+    if dataset is not None:
+        return reference_from(dataset, "dataset")
+    from cvgeo.pipelines.build_area import area_dataset
+    from cvgeo.training.ranks import under_torchrun
+
+    if under_torchrun():
+        mend = "make its pairs first, with cvgeo build-dataset area, and name them with --dataset"
+        raise UsageError("--area is for one process", mend=mend)
+    return str(area_dataset(area, jobs, reporter))
 
 
 def settings_from(assignments: list[str], flags: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ CALLS = {
     "polar": "cvgeo polar tile.png -o OUT.png --json",
     "build-dataset pairs": "cvgeo build-dataset pairs panoramas --aerial ortho.tif --tile-metres 30 -o OUT",
     "build-dataset tiles": "cvgeo build-dataset tiles --aerial ortho.tif --tile-metres 100 --tile-size 32 -o OUT",
+    "build-dataset area": "cvgeo build-dataset area --aerial ortho.tif --tile-metres 30 --spacing 40 -o OUT",
     "build-dataset world": "cvgeo build-dataset world --size-km 0.3 --panoramas 1 --seed 3 -o OUT",
     "build-dataset check": "cvgeo build-dataset check data --all",
     "train": "cvgeo train -d data --recipe demo -o OUT",

@@ -23,10 +23,12 @@ INSTEAD = {
     "--seeds 3": "--seeds 1",
     "--seeds 5": "--seeds 1",
     "--panoramas 300 --size-km 0.8 --epochs 4": "--panoramas 40 --size-km 0.3 --epochs 1",
+    "--aerial ortho.tif -o area": "--aerial ortho.tif --spacing 60 -o area",
+    "--spacing 8 --views 4": "--spacing 60 --views 2",
     "--size-km 0.6 --panoramas 60": "--size-km 0.3 --panoramas 2",
     "--size-km 0.6 --preset terrain": "--size-km 0.3 --panoramas 2 --preset terrain",
 }
-# The same lines with other words are run by other tests: the demo whole, servers of tiles and of vectors on this
+# The same lines with other words are run by other tests: the demo whole, areas, servers of tiles and of vectors on this
 # machine, panoramas enough to calibrate with, and grids of models that fit the toys' sizes.
 ELSEWHERE = (
     "cvgeo demo",
@@ -34,6 +36,7 @@ ELSEWHERE = (
     "cvgeo evaluate --dataset data --model runs/small --split val --calibrate",
     "cvgeo index tiles.h5 --kind milvus --milvus http:",
     "cvgeo ablate -d data --recipe demo --vary",
+    "cvgeo train --area",
 )
 PARTLY = {"cvgeo build-dataset check cvusa --all": (0, 3), "cvgeo build-dataset check": (0, 3)}
 STOCK = """

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cvgeo.cli.train import Recipe
 from cvgeo.config.load import preset_names, resolve
+from cvgeo.data.geotiff import write_tile_geotiff
 from cvgeo.data.schema import Dataset
 from cvgeo.pipelines.train import default_run
 from cvgeo.training.checkpoint import read_metadata
@@ -286,3 +288,29 @@ def test_runs_of_two_variants_lie_apart():
     config = resolve("tiny", "demo", {})
     assert default_run("vigor", "cross", config) == Path("runs/vigor-cross-tiny-demo")
     assert default_run("vigor", None, config) == Path("runs/vigor-tiny-demo")
+
+
+def test_an_area_alone_trains_a_model(program, tmp_path):
+    blotches = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
+    rgba = np.full((200, 200, 4), 255, np.uint8)
+    rgba[..., :3] = blotches.repeat(10, 0).repeat(10, 1)
+    write_tile_geotiff(tmp_path / "here" / "ortho.tif", rgba, 48.0, 11.0, 1.0)
+    sizes = [f"model.view.{kind}_{side}" for kind in ("ground", "aerial") for side in ("height=16", "width=64")]
+    sizes += ["model.backbone_options.width=8", "model.aggregator_options.columns=4", "train.validate_every=0"]
+    words = ["train", "--area", "ortho.tif", "--recipe", "demo", "--epochs", "1", "--batch-size", "8", "-o", "run"]
+    words += [word for one in sizes for word in ("--set", one)]
+    done = program(*words, "--threads", "1", "-j", "1", env={"CVGEO_CACHE": str(tmp_path / "cache")})
+    assert done.returncode == 0, done.stderr
+    (record,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert record["epochs"] == 1 and record["loss"] > 0 and (tmp_path / "here" / "run" / "best.safetensors").is_file()
+    (made,) = (tmp_path / "cache" / "areas").iterdir()
+    assert (made / "pairs.csv").is_file()
+    # The same call finds the pairs and the run as they are.
+    again = program(*words, "--threads", "1", "-j", "1", env={"CVGEO_CACHE": str(tmp_path / "cache")})
+    assert again.returncode == 0 and b"trained already" in again.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--dataset", "data", "--area", "ortho.tif")])
+def test_a_data_set_or_an_area_is_named(program, words):
+    done = program("train", *words)
+    assert done.returncode == 2 and b"either --dataset or --area" in done.stderr and not done.stdout

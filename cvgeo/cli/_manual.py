@@ -12,6 +12,7 @@ LONGER = (
     "cvgeo-ablations",
     "cvgeo-locating",
     "cvgeo-probability",
+    "cvgeo-real-streets",
     "cvgeo-scale",
 )  # of section 7, by hand
 EXIT_STATUS = (

@@ -72,7 +72,7 @@ def test_what_is_told_is_what_a_command_gets(config, program, tmp_path, make_rin
     [
         (["train"], {"train"}),
         (["build-dataset", "tiles"], {"build-dataset tiles"}),
-        (["build-dataset"], {f"build-dataset {one}" for one in ("pairs", "tiles", "world", "check")}),
+        (["build-dataset"], {f"build-dataset {one}" for one in ("pairs", "tiles", "area", "world", "check")}),
     ],
 )
 def test_one_command_or_a_group(config, words, commands):

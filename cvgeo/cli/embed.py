@@ -127,6 +127,7 @@ def embed(
     memory: options.Memory = None,
     overwrite: options.Overwrite = False,
     skip_missing: options.SkipMissing = False,
+    null: options.Null = False,
     format: options.Format = None,
     json: options.Json = False,
     *,
@@ -153,18 +154,19 @@ def embed(
     carried_out.prune, carried_out.shard, carried_out.storage = prune, part, storage and storage.value
     asked = {"dataset": dataset, "split": split, "view": view.value, "weights": weights, "stated": stated}
     asked |= {"model": reference_from(model, "checkpoint"), "azimuth": azimuth}
-    names = list(names_from(pictures or []))
+    names = list(names_from(pictures or [], null))
     reporter.now(f"opening {dataset or 'the pictures'} and {asked['model']}")
     record = run_embedding(names, output, reporter=reporter, options=carried_out, **asked)
     _show(record, format, json)
-    reporter.note(_summary(record, prune))
-    return record["new"] + record["reused"]
+    return _concluded(record, prune, reporter)
 
 
-def _summary(record: dict[str, Any], pruned: bool) -> str:
+def _concluded(record: dict[str, Any], pruned: bool, reporter: ConsoleReporter) -> int:
+    """How many pictures have a row now; how many of which kind is told."""
     kinds = ("new", "reused", "failed", *(["pruned"] if pruned else []))
     rows = ", ".join(f"{record[kind]} {kind}" for kind in kinds)
-    return f"{record['rows']} rows ({rows}) in {record['store']}"
+    reporter.note(f"{record['rows']} rows ({rows}) in {record['store']}")
+    return record["new"] + record["reused"]
 
 
 def _check(model: str, pictures: list[str] | None, dataset: str | None, view: View, azimuth: str | None) -> None:

@@ -183,8 +183,13 @@ def find_pictures(names: Iterable[str]) -> Iterator[tuple[Path, Path | CvgeoErro
         yield from ((picture, path) for picture in found)
 
 
-def read_names(handle: int) -> tuple[bytes, Iterator[str]]:
-    """What comes through a file descriptor: a picture's bytes, or (empty bytes and) paths, one a line, as they come."""
+def read_names(handle: int, null: bool = False) -> tuple[bytes, Iterator[str]]:
+    """What comes through a file descriptor: a picture's bytes, or (empty bytes and) paths, one a line, as they come.
+
+    With `null` it is paths, each ended by a null byte, that may hold anything else.
+    """
+    if null:
+        return b"", filter(None, _ended(handle, os.read(handle, 1 << 16), b"\0"))
     head = os.read(handle, 1 << 16)
     while 0 < len(head) < 4 and (more := os.read(handle, 1 << 16)):
         head += more
@@ -193,19 +198,17 @@ def read_names(handle: int) -> tuple[bytes, Iterator[str]]:
         while parts[-1]:
             parts.append(os.read(handle, 1 << 20))
         return b"".join(parts), iter(())
-    return b"", _lines(handle, head)
+    return b"", (line.rstrip("\r") for line in _ended(handle, head, b"\n") if line.strip())
 
 
-def _lines(handle: int, rest: bytes) -> Iterator[str]:
+def _ended(handle: int, more: bytes, end: bytes) -> Iterator[str]:
     # Not sys.stdin: its lock, held by a waiting thread, would make the interpreter's end fail.
-    more = rest
+    rest = b""
     while more:
-        *lines, rest = rest.split(b"\n")
-        yield from (os.fsdecode(line.rstrip(b"\r")) for line in lines if line.strip())
+        *names, rest = (rest + more).split(end)
+        yield from map(os.fsdecode, names)
         more = os.read(handle, 1 << 16)
-        rest += more
-    if rest.strip():
-        yield os.fsdecode(rest.rstrip(b"\r"))
+    yield os.fsdecode(rest)
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Generator[Result, None, None]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from cvgeo.errors import CvgeoError, OutputError, UnfetchedError, explain_os_error
+from cvgeo.errors import CvgeoError, NoRoomError, OutputError, UnfetchedError, explain_os_error
 
 WRITERS = 4  # threads that make the files of a batch
 
@@ -384,7 +384,7 @@ def check_space(
         return None
     if least > free:
         fault = f"{what} of {_bytes(least)} does not fit into the {_bytes(free)} that are free"
-        raise OutputError(fault, path=path, mend=f"free some space or {mend}")
+        raise NoRoomError(fault, path=path, mend=f"free some space or {mend}")
     if expected > free:
         return f"{path}: {what} takes about {_bytes(expected)}, and {_bytes(free)} are free"
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from cvgeo.data.images import (
     read_bytes,
     with_png_text,
 )
-from cvgeo.errors import CvgeoError, InputError, MismatchError, OutputError, UsageError, explain_os_error
+from cvgeo.errors import CvgeoError, InputError, MismatchError, NoRoomError, OutputError, UsageError, explain_os_error
 from cvgeo.geometry.opencv import import_cv2
 from cvgeo.geometry.polar import own_heading, polar_transform
 from cvgeo.paths import FileBatch, atomic_file, check_space
@@ -349,12 +348,13 @@ def _length(items: Iterable) -> int | None:
 def sorted_out(results: Iterable[_Made], reporter: Reporter) -> Iterator[Any]:
     """Records as they come, errors reported; those that are no fault of a picture are held until something is done.
 
-    Where nothing could be done for such a reason, the last of them is raised.
+    Where nothing could be done for such a reason, the last of them is raised, and the others are not told of where one
+    reason holds for all. A disk that is full or may only be read ends it at once.
     """
     held: list[tuple[Path, CvgeoError]] = []
     done = 0
     for picture, result in results:
-        if isinstance(result, OutputError) and _is_full(result):
+        if isinstance(result, NoRoomError):
             raise result
         if isinstance(result, MismatchError | OutputError) and not done:
             held.append((picture, result))
@@ -363,11 +363,9 @@ def sorted_out(results: Iterable[_Made], reporter: Reporter) -> Iterator[Any]:
         elif result is not None:
             done += 1
             yield result
-    for picture, error in held if done else held[:-1]:
+    # A folder that may not be written to says it once.
+    same = len({(type(error), getattr(error.__cause__, "errno", picture)) for picture, error in held}) == 1
+    for picture, error in held if done else [] if same else held[:-1]:
         reporter.fail(str(picture), str(error))
     if held and not done:
         raise held[-1][1]
-
-
-def _is_full(error: OutputError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)

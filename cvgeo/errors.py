@@ -73,6 +73,10 @@ class OutputError(CvgeoError):
     """An output could not be written (status 1)."""
 
 
+class NoRoomError(OutputError):
+    """An output could not be written where nothing else can be either: the disk is full, or may only be read."""
+
+
 def explain_os_error(error: OSError, path: str | PathLike[str], doing: str = "write") -> CvgeoError:
     """The one-line error for a failed file operation; `doing` is the verb (`read` or `write`)."""
     mends = {
@@ -80,12 +84,13 @@ def explain_os_error(error: OSError, path: str | PathLike[str], doing: str = "wr
         errno.EDQUOT: "free some of your quota or name another folder",
         errno.EACCES: "check the permissions or name another place",
         errno.EPERM: "check the permissions or name another place",
-        errno.EROFS: "the file system is read-only: name another place",
+        errno.EROFS: "name another place",
         errno.ENOENT: "check the spelling" if doing == "read" else "create the folder first",
         errno.EISDIR: "name a file, not a folder",
         errno.EEXIST: "a file stands where a folder is needed: name another place",
         errno.ENOTDIR: "a file stands where a folder is needed: name another place",
     }
-    kind = InputError if doing == "read" else OutputError
+    nowhere = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    kind = InputError if doing == "read" else NoRoomError if nowhere else OutputError
     reason = (error.strerror or str(error)).lower()
     return kind(f"cannot {doing}: {reason}", path=path, mend=mends.get(error.errno or 0))

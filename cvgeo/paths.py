@@ -8,14 +8,16 @@ import hashlib
 import itertools
 import os
 import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
-from cvgeo.errors import CvgeoError, OutputError, UnfetchedError, explain_os_error
+from cvgeo.errors import CvgeoError, NoRoomError, OutputError, UnfetchedError, explain_os_error
 
 WRITERS = 4  # threads that make the files of a batch
 
@@ -56,7 +58,12 @@ def _temporary_beside(path: Path) -> Path:
 
 
 def _temporary_name(name: str, number: int) -> str:
-    return f".{name[:100]}.{number % 2**32:08x}.part"
+    return f".{_start(name)}.{number % 2**32:08x}.part"
+
+
+def _start(name: str) -> str:
+    # Of at most 100 bytes, so that what is added fits a file system's 255, and UTF-8, which libraries may insist on.
+    return os.fsencode(name)[:100].decode("utf-8", "ignore")
 
 
 def _sweep(folder: Path) -> None:
@@ -243,9 +250,58 @@ def move_into_place(finished: Path, target: Path) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a small UTF-8 text file, whole or not at all."""
+    """Write a small UTF-8 text file, whole or not at all; file names in it that are not UTF-8 keep their bytes."""
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1)
+def _links() -> tempfile.TemporaryDirectory[str]:
+    # Removed when the program ends.
+    return tempfile.TemporaryDirectory(prefix="cvgeo-links-")
+
+
+def utf8_path(path: str | os.PathLike[str]) -> str:
+    """A path for a library that takes UTF-8 only: its own, or one by way of a link where a name in it is not UTF-8.
+
+    The link is there until the program ends. One to a file takes those beside it along that are called like it (world
+    files, overviews); a file that is not there yet may be written where its own name is UTF-8, as that of `atomic_file`
+    is. Raises OutputError where no link can be made.
+    """
+    text = os.fspath(path)
+    if _is_utf8(text):
+        return text
+    folder, name = os.path.split(os.path.abspath(text))
+    try:
+        home = os.path.join(_links().name, hashlib.sha256(os.fsencode(folder)).hexdigest()[:16])
+        if _is_utf8(name):
+            _link(folder, home)
+            return os.path.join(home, name)
+        os.makedirs(f"{home}.files", exist_ok=True)
+        stem, suffix = os.path.splitext(name)
+        shown = f"{hashlib.sha256(os.fsencode(stem)).hexdigest()[:16]}-{_start(stem)}"
+        with os.scandir(folder) as files:
+            for one in files:
+                if one.name.startswith(f"{stem}.") and _is_utf8(rest := one.name.removeprefix(stem)):
+                    _link(one.path, os.path.join(f"{home}.files", shown + rest))
+        whole = os.path.join(f"{home}.files", shown + os.fsencode(suffix).decode("utf-8", "ignore"))
+        _link(os.path.join(folder, name), whole)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    return whole
+
+
+def _link(target: str, link: str) -> None:
+    with suppress(FileExistsError):
+        os.symlink(target, link)
 
 
 @contextmanager
@@ -280,14 +336,14 @@ def resumable_folder(path: str | os.PathLike[str], fingerprint: str, overwrite: 
     target = Path(os.path.abspath(path))
     if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError("already exists", path=target, mend="name another folder or give --overwrite")
-    building = target.with_name(f".{target.name[:100]}.{fingerprint[:16]}.building")
+    building = target.with_name(f".{_start(target.name)}.{fingerprint[:16]}.building")
     try:
         building.mkdir(parents=True, exist_ok=True)
         yield building
         _sweep(building)
         _put_in_place(building, target)
         # What interrupted calls with other settings have left behind.
-        for stale in target.parent.glob(f".{glob.escape(target.name[:100])}.*.building"):
+        for stale in target.parent.glob(f".{glob.escape(_start(target.name))}.*.building"):
             shutil.rmtree(stale, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(building, ignore_errors=True)
@@ -328,7 +384,7 @@ def check_space(
         return None
     if least > free:
         fault = f"{what} of {_bytes(least)} does not fit into the {_bytes(free)} that are free"
-        raise OutputError(fault, path=path, mend=f"free some space or {mend}")
+        raise NoRoomError(fault, path=path, mend=f"free some space or {mend}")
     if expected > free:
         return f"{path}: {what} takes about {_bytes(expected)}, and {_bytes(free)} are free"
     return None

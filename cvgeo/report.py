@@ -1,11 +1,25 @@
-"""How pipelines tell of their progress: they get a `Reporter`, and only `cvgeo.cli` has one that prints."""
+"""How pipelines tell of what they do: a `Reporter`, of which only `cvgeo.cli` has one that prints, and records."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def json_line(value: Any, encoding: str = "utf-8") -> str:
+    """A value as one line of JSON, its letters as they are where the encoding has them, else all escaped.
+
+    Escapes are right everywhere: for a file name that is not UTF-8 too, which `json.loads` gives back as it was.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
 
 
 class Reporter:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import shutil
@@ -22,7 +21,7 @@ from cvgeo.cli.options import OutputFormat
 from cvgeo.cli.stopping import stop_writing_stdout
 from cvgeo.cli.waiting import dressed, waiting
 from cvgeo.errors import explain_os_error
-from cvgeo.report import Reporter
+from cvgeo.report import Reporter, json_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -154,13 +153,7 @@ def print_line(text: str) -> None:
 
 
 def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding)
-    except UnicodeEncodeError:
-        # A file name that is not UTF-8, or a terminal that is not: escapes are right everywhere.
-        return json.dumps(value)
-    return text
+    return json_line(value, sys.stdout.encoding)
 
 
 def _cell(value: Any) -> str:

@@ -131,6 +131,7 @@ def embed(
     memory: options.Memory = None,
     overwrite: options.Overwrite = False,
     skip_missing: options.SkipMissing = False,
+    null: options.Null = False,
     format: options.Format = None,
     json: options.Json = False,
     *,
@@ -158,17 +159,22 @@ def embed(
     carried_out.prune, carried_out.shard, carried_out.storage = prune, part, storage and storage.value
     asked = {"dataset": dataset, "split": split, "view": view.value, "weights": weights, "stated": stated}
     asked |= {"model": reference_from(model, "checkpoint"), "azimuth": azimuth}
-    names = list(names_from(pictures or []))
+    names = list(names_from(pictures or [], null))
     reporter.now(f"opening {dataset or 'the pictures'} and {asked['model']}")
     record = run_embedding(names, output, reporter=reporter, options=carried_out, **asked)
-    _show(record, format, json, reporter, prune)
-    return record["new"] + record["reused"]
+    _show(record, format, json)
+    return _concluded(record, prune, reporter)
 
 
-def _summary(record: dict[str, Any], pruned: bool) -> str:
+def _concluded(record: dict[str, Any], pruned: bool, reporter: ConsoleReporter) -> int:
+    """How many pictures have a row now; how many of which kind is told."""
+    from cvgeo.training.ranks import is_first
+
     kinds = ("new", "reused", "failed", *(["pruned"] if pruned else []))
     rows = ", ".join(f"{record[kind]} {kind}" for kind in kinds)
-    return f"{record['rows']} rows ({rows}) in {record['store']}"
+    if is_first():
+        reporter.note(f"{record['rows']} rows ({rows}) in {record['store']}")
+    return record["new"] + record["reused"]
 
 
 def _check(model: str, pictures: list[str] | None, dataset: str | None, view: View, azimuth: str | None) -> None:
@@ -206,9 +212,7 @@ def _shard(text: str | None, prune: bool) -> StoreShard | None:
     return StoreShard(int(count), int(number))
 
 
-def _show(
-    record: dict[str, Any], format: options.OutputFormat | None, json: bool, reporter: ConsoleReporter, prune: bool
-) -> None:
+def _show(record: dict[str, Any], format: options.OutputFormat | None, json: bool) -> None:
     from cvgeo.training.ranks import is_first
 
     if not is_first():
@@ -217,4 +221,3 @@ def _show(
         print_line(record["store"])
     else:
         write_records([record], chosen_format(format, json))
-    reporter.note(_summary(record, prune))

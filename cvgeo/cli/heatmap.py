@@ -94,6 +94,7 @@ def heatmap(
     declination: options.Declination = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
+    null: options.Null = False,
     format: options.Format = None,
     json: options.Json = False,
     *,
@@ -117,7 +118,7 @@ def heatmap(
     from cvgeo.pipelines.heatmap import HeatmapOptions, heatmaps
 
     wanted = HeatmapOptions(kind, node, stated, device, overwrite)
-    names = names_from(pictures) if "-" in pictures else pictures
+    names = names_from(pictures, null) if "-" in pictures or null else pictures
     done = Flattened(
         heatmaps(
             names,

@@ -9,6 +9,7 @@
 | SkipMissing | train, embed, evaluate, ablate |
 | AllowMismatch | embed, search, evaluate |
 | Overwrite | polar, build-dataset, train, embed, ablate, heatmap, demo |
+| Null | polar, embed, search, heatmap |
 | Format, Json | all that write records |
 | Projection, Heading, Hfov, Pitch, Roll, Declination | search, embed, build-dataset pairs |
 | Index, Milvus, Area, Near | search |
@@ -83,6 +84,10 @@ AllowMismatch = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again over an existing output.")]
 SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Leave out pictures that the data set names but that are not there.")
+]
+Null = Annotated[
+    bool,
+    typer.Option("--null", "-0", help="Paths on stdin end with a null byte, as find -print0 writes them: any name."),
 ]
 Format = Annotated[
     OutputFormat | None,

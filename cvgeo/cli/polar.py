@@ -13,13 +13,13 @@ import typer
 
 from cvgeo.cli import options
 from cvgeo.cli.console import ConsoleReporter, print_line, write_records
-from cvgeo.cli.stdin import require_piped
+from cvgeo.cli.stdin import require_named, require_piped
 from cvgeo.errors import InputError, UsageError
 
 EXAMPLES = [
     ("cvgeo polar tile.png", "makes tile.polar.png beside it and prints its path"),
     ("cvgeo polar bingmap/19 -o polarmap/19 --convention safa", "a whole folder, as the field's polar maps were made"),
-    ("find . -name '*.tif' | cvgeo polar - --json", "paths from stdin, one JSON record a map"),
+    ("find . -name '*.tif' -print0 | cvgeo polar -0 - --json", "paths from stdin, one JSON record a map"),
     ("cvgeo polar - -o - < tile.png > map.png", "a picture through a pipe"),
 ]
 EXIT_STATUS = [
@@ -49,6 +49,7 @@ def polar(
         float | None,
         typer.Option(metavar="DEGREES", help="Direction of column 0, clockwise from north; else the convention's own."),
     ] = None,
+    null: options.Null = False,
     overwrite: options.Overwrite = False,
     jobs: options.Jobs = 0,
     json: options.Json = False,
@@ -63,10 +64,11 @@ def polar(
     from cvgeo.pipelines.polar import PolarSettings, make_map, make_maps
 
     settings = PolarSettings(height, width, convention, heading)
-    names: Iterable[str] = [str(one) for one in aerial]
+    names: Any = [str(one) for one in aerial]
     picture = b""
+    require_named(names, null)
     if names == ["-"]:
-        picture, names = _from_stdin()
+        picture, names = _from_stdin(null)
     if output == Path("-"):
         _write_to_stdout(picture, names, settings, json)
         return None
@@ -88,11 +90,11 @@ def _show(records: Iterable[dict[str, Any]], json: bool) -> int:
     return count
 
 
-def _from_stdin() -> tuple[bytes, Iterator[str]]:
+def _from_stdin(null: bool) -> tuple[bytes, Iterator[str]]:
     from cvgeo.pipelines.polar import read_names
 
     require_piped()
-    return read_names(0)
+    return read_names(0, null)
 
 
 def _write_to_stdout(picture: bytes, names: Iterable[str], settings: Any, json: bool) -> None:

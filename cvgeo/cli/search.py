@@ -135,6 +135,7 @@ def search(
     device: options.Device = "auto",
     threads: options.Threads = 0,
     memory: options.Memory = None,
+    null: options.Null = False,
     format: options.Format = None,
     json: options.Json = False,
     *,
@@ -158,8 +159,9 @@ def search(
     where |= {"refine": refine, "candidates": refine_candidates, "min_probability": min_probability}
     known = {"stated": stated, "headings": headings, "azimuth": azimuth}
     wanted = SearchOptions(k=k, device=device, allow_mismatch=allow_mismatch, **known, **where)
+    names = names_from(pictures, null)
     searcher = Searcher(None if store is None else reference_from(store, "store"), model, weights, wanted, reporter)
-    found = find_places(names_from(pictures), searcher, reporter, 1 if "-" in pictures else TOGETHER)
+    found = find_places(names, searcher, reporter, 1 if "-" in pictures else TOGETHER)
     if sheet is not None or map is not None:
         found = _drawn(found, sheet, map, ortho, searcher)
     return _written(found, searcher, chosen_format(format, json))

@@ -11,8 +11,22 @@ from cvgeo.cli.waiting import waiting
 from cvgeo.errors import InputError, UsageError
 
 
-def names_from(arguments: Iterable[str]) -> Iterator[str]:
-    """The arguments, with `-` replaced by the lines of stdin as they come."""
+def names_from(arguments: list[str], null: bool = False) -> Iterator[str]:
+    """The arguments, with `-` replaced by the lines of stdin as they come; with `null` a null byte ends each.
+
+    Raises UsageError for `null` without `-`.
+    """
+    require_named(arguments, null)
+    return _names_from(arguments, null)
+
+
+def require_named(arguments: list[str], null: bool) -> None:
+    """Raise UsageError where it is said how stdin is written, but not that it is read."""
+    if null and "-" not in arguments:
+        raise UsageError("--null tells how paths are written on stdin, which is not read", mend="name `-` too")
+
+
+def _names_from(arguments: Iterable[str], null: bool) -> Iterator[str]:
     for argument in arguments:
         if argument != "-":
             yield argument
@@ -21,7 +35,7 @@ def names_from(arguments: Iterable[str]) -> Iterator[str]:
 
         require_piped()
         _wait()
-        picture, names = read_names(sys.stdin.fileno())
+        picture, names = read_names(sys.stdin.fileno(), null)
         if picture:
             raise InputError("is a picture, not a list of paths", path="standard input", mend="give paths, one a line")
         for name in names:

@@ -89,9 +89,10 @@ def stop_writing_stdout() -> None:
 
 
 def prepare() -> None:
-    """Open closed streams, let any file name pass through stdout, install the handlers."""
+    """Open closed streams, let any file name pass through stdin and stdout, install the handlers."""
     _open_closed_streams()
-    sys.stdout.reconfigure(errors="surrogateescape")
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(errors="surrogateescape")
     for number in _STATUS:
         # A shell starts background jobs with SIGINT ignored, nohup and the like rely on it too.
         if signal.getsignal(number) is not signal.SIG_IGN:

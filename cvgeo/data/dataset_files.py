@@ -125,7 +125,7 @@ def _panoramas(folder: Path) -> Panoramas:
     ids = table.ids()
     return Panoramas(
         ids,
-        [folder / path for path in table.text("path", required=True)],
+        table.files("path", folder),
         lat=table.numbers("lat", -90, 90),
         lon=table.numbers("lon", -180, 180),
         column0_heading=table.numbers("column0_heading"),
@@ -153,7 +153,7 @@ def _tiles(folder: Path) -> Tiles:
     ids = table.ids()
     return Tiles(
         ids,
-        [folder / path for path in table.text("path", required=True)],
+        table.files("path", folder),
         lat=table.numbers("lat", -90, 90),
         lon=table.numbers("lon", -180, 180),
         gsd_m=table.numbers("gsd_m", 0),

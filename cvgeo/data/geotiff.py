@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from cvgeo.paths import atomic_file
+from cvgeo.paths import atomic_file, utf8_path
 
 TAG = "CVGEO"
 
@@ -44,7 +44,7 @@ def write_tile_geotiff(
         "compress": "DEFLATE",
         "photometric": "RGB",
     }
-    with atomic_file(path) as temporary, rasterio.open(temporary, "w", **profile) as target:
+    with atomic_file(path) as temporary, rasterio.open(utf8_path(temporary), "w", **profile) as target:
         target.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
         target.write(np.moveaxis(rgba, 2, 0))
         target.update_tags(**{TAG: mark})
@@ -58,7 +58,7 @@ def geotiff_mark(path: str | os.PathLike[str]) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as raster:
+            with rasterio.open(utf8_path(path)) as raster:
                 return raster.tags().get(TAG)
     except RasterioError:
         return None

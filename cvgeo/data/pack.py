@@ -145,7 +145,7 @@ class PackTable:
 
     def reason(self, row: int) -> str:
         """Why the picture of a broken row cannot be read."""
-        return self._read("reason", row).tobytes().rstrip(b"\0").decode("utf-8", "replace")
+        return self._read("reason", row).tobytes().rstrip(b"\0").decode("utf-8", "surrogateescape")
 
     def _read(self, name: str, row: int, into: np.ndarray | None = None) -> np.ndarray:
         # Plain reads, not a memory map: a file cut short gives an error here, not a killed process.

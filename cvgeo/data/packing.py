@@ -74,7 +74,9 @@ def unfinished(path: Path) -> Path:
 
 def _lay_out(path: Path, plan: PackPlan) -> None:
     with atomic_file(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(format=FORMAT, format_version=FORMAT_VERSION, dataset=plan.data.name)
+        name = plan.data.name.encode("utf-8", "surrogateescape")
+        file.attrs.create("dataset", name, dtype=h5py.string_dtype("utf-8"))
+        file.attrs.update(format=FORMAT, format_version=FORMAT_VERSION)
         file.attrs.update(fingerprint=plan.fingerprint, settings=json.dumps(plan.settings))
         for kind in KINDS:
             digests = plan.digests[kind]
@@ -157,7 +159,9 @@ class _Filler:
 
     def _add_reason(self, row: int, error: CvgeoError) -> None:
         text = error.fault if error.mend is None else f"{error.fault}; {error.mend}"
-        content = np.frombuffer(text.encode()[:REASON_BYTES].ljust(REASON_BYTES, b"\0"), np.uint8)
+        content = np.frombuffer(
+            text.encode("utf-8", "surrogateescape")[:REASON_BYTES].ljust(REASON_BYTES, b"\0"), np.uint8
+        )
         self.table.write("reason", row, content)
         self._later(row, BROKEN, REASON_BYTES)
 

@@ -16,8 +16,8 @@ class CsvTable:
     """The columns of one CSV file.
 
     With `columns` None the first line names the columns; otherwise the file has no such line and these are the names
-    (more fields in a line than names are passed over). Raises InputError for a file that is not UTF-8 CSV, for a line
-    with too few fields, and for a column named twice.
+    (more fields in a line than names are passed over). Raises InputError for a file that is no CSV, for a line with too
+    few fields, and for a column named twice.
     """
 
     def __init__(self, path: str | os.PathLike[str], columns: Sequence[str] | None = None):
@@ -57,15 +57,39 @@ class CsvTable:
         """The error for a row (counted from 0, without the line of names): names its line in the file."""
         return InputError(f"line {self.lines[row]}: {fault}", path=self.path, mend=mend)
 
-    def text(self, column: str, default: str | None = None, required: bool = False) -> list[str]:
-        """A column as text without surrounding blanks; `default` fills a column that is not there."""
+    def text(self, column: str, default: str | None = None, required: bool = False, raw: bool = False) -> list[str]:
+        """A column as text without surrounding blanks; `default` fills a column that is not there.
+
+        Raises InputError for what is not UTF-8, unless it is to be `raw` since it may tell of file names.
+        """
         if column not in self._columns and default is not None:
             return [default] * len(self)
         self.require(column)
         values = [value.strip() for value in self._columns[column]]
         if required and "" in values:
             raise self.fault(values.index(""), f"{column} is empty")
+        if not raw and not _is_utf8("".join(values)):
+            raise self._not_utf8(next(row for row, value in enumerate(values) if not _is_utf8(value)))
         return values
+
+    def files(self, column: str, folder: Path) -> list[Path]:
+        """A column of names of files, none empty, relative to a folder.
+
+        A file name is bytes, and may begin or end with a blank: what is not UTF-8, or has blanks around it, is such a
+        name where there is such a file. Raises InputError for what else is not UTF-8.
+        """
+        paths = []
+        for row, value in enumerate(self.text(column, required=True, raw=True)):
+            whole = self._columns[column][row]
+            if whole != value and (folder / whole).exists():
+                value = whole
+            elif not _is_utf8(value) and not (folder / value).exists():
+                raise self._not_utf8(row)
+            paths.append(folder / value)
+        return paths
+
+    def _not_utf8(self, row: int) -> InputError:
+        return InputError(f"is not UTF-8 text (line {self.lines[row]})", path=self.path, mend="save it as UTF-8 CSV")
 
     def ids(self, column: str = "id") -> list[str]:
         """A column of ids: none empty, none twice."""
@@ -127,11 +151,15 @@ def _range(low: float, high: float) -> str:
     return f"{low:g} or more" if np.isfinite(low) else "a finite number"
 
 
+def _is_utf8(text: str) -> bool:
+    return text.isascii() or text == text.encode("utf-8", "ignore").decode()
+
+
 def _read_rows(path: Path) -> tuple[list[list[str]], list[int]]:
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
-        with open(path, newline="", encoding="utf-8-sig") as handle:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as handle:
             reader = csv.reader(handle, strict=True)
             for row in reader:
                 if row:
@@ -139,22 +167,23 @@ def _read_rows(path: Path) -> tuple[list[list[str]], list[int]]:
                     lines.append(reader.line_num)
     except OSError as error:
         raise explain_os_error(error, path, "read") from error
-    except UnicodeDecodeError as error:
-        raise InputError("is not UTF-8 text", path=path, mend="save it as UTF-8 CSV") from error
     except csv.Error as error:
         raise InputError(f"is not a well-formed CSV file: {error}", path=path) from error
     return rows, lines
 
 
 def write_csv(path: str | os.PathLike[str], columns: dict[str, Sequence]) -> None:
-    """Write columns as CSV, not atomically. NaN and None become empty fields, floats keep all their digits."""
+    """Write columns as CSV, not atomically. NaN and None become empty fields, floats keep all their digits.
+
+    File names that are not UTF-8 keep their bytes.
+    """
 
     def plain(values: Sequence) -> list:
         if isinstance(values, np.ndarray):
             values = values.tolist()
         return ["" if value is None or value != value else value for value in values]
 
-    with open(path, "w", newline="", encoding="utf-8") as handle:
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*(plain(values) for values in columns.values()), strict=True))

@@ -36,7 +36,7 @@ class OtherAnswers:
         table = CsvTable(self.path)
         table.require(*COLUMNS)
         numbers = (table.numbers(column, required=True).astype(int).tolist() for column in COLUMNS[2:])
-        return list(zip(table.text("scope"), table.text("query"), *numbers, strict=True))
+        return list(zip(table.text("scope"), table.text("query", raw=True), *numbers, strict=True))
 
     def _from_json(self) -> list[tuple[str, str, int, int]]:
         mend = "give a file that cvgeo evaluate --per-query wrote"

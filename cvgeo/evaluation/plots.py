@@ -37,10 +37,12 @@ def plot_recall(curves: Mapping[str, np.ndarray], title: str, paths: list[Path])
     for number, (label, curve) in enumerate(curves.items()):
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
         at = np.arange(1, curve.shape[1] + 1)
-        axes.plot(at, 100 * curve.mean(axis=0), dash, color=colour, label=label.replace("$", r"\$"), linewidth=1.6)
+        axes.plot(at, 100 * curve.mean(axis=0), dash, color=colour, label=_shown(label), linewidth=1.6)
         if len(curve) > 1:
             axes.fill_between(at, 100 * curve.min(axis=0), 100 * curve.max(axis=0), color=colour, alpha=0.15, lw=0)
-    axes.set(xlabel="K", ylabel="recall@K in %", title=title, xlim=(1, max(2, curve.shape[1])), ylim=(None, 101))
+    axes.set(
+        xlabel="K", ylabel="recall@K in %", title=_shown(title), xlim=(1, max(2, curve.shape[1])), ylim=(None, 101)
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
     _save(figure, paths)
@@ -64,7 +66,7 @@ def plot_reliability(found: Reliability, title: str, paths: list[Path]) -> None:
     # A share of 0 or 1 may lie beyond its own interval by a rounding.
     spread = np.maximum(np.stack([share - 100 * low[filled], 100 * high[filled] - share]), 0)
     above.errorbar(at, share, spread, fmt="o", color=COLOURS[0], capsize=2.5, markersize=4.5, label="came true, 95 %")
-    above.set(ylabel="came true in %", title=title, xlim=(0, 100), ylim=(0, 101))
+    above.set(ylabel="came true in %", title=_shown(title), xlim=(0, 100), ylim=(0, 101))
     above.legend(loc="upper left", frameon=False)
     below.bar(edges[:-1], 100 * found.weight / found.weight.sum(), width, align="edge", color=COLOURS[0],
               edgecolor="white")  # fmt: skip
@@ -78,6 +80,11 @@ def _share_intervals(found: Reliability) -> tuple[np.ndarray, np.ndarray]:
     shares = np.nan_to_num(found.share)
     ends = [wilson(share * weight, weight) for share, weight in zip(shares, found.weight, strict=True)]
     return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
+
+
+def _shown(text: str) -> str:
+    """A text as it is: no formulas, and a question mark for what a name may hold and a plot cannot show."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text).replace("$", r"\$")
 
 
 def _figure(inches: tuple[float, float] = (6.4, 4.4)) -> Figure:

@@ -96,12 +96,14 @@ def fitted(picture: np.ndarray, width: int, height: int) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def shortened(draw: ImageDraw.ImageDraw, text: str, size: int, width: int) -> str:
-    """The text on one line, its end replaced by an ellipsis where it is longer than `width` pixels.
+def plain(text: str) -> str:
+    """The text with a question mark for what a file name may hold and a picture cannot show, such as a line break."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
-    What a file name may hold and a picture cannot show, such as a line break, becomes a question mark.
-    """
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+
+def shortened(draw: ImageDraw.ImageDraw, text: str, size: int, width: float) -> str:
+    """The text on one line, as `plain` gives it; where it is wider than `width` pixels an ellipsis ends it."""
+    text = plain(text)
     if draw.textlength(text, font=font(size)) <= width:
         return text
     while len(text) > 1 and draw.textlength(text + "…", font=font(size)) > width:

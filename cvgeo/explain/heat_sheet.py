@@ -101,9 +101,11 @@ def draw_heat_sheet(
         _compass(draw, left, TITLE + SIDE + 1, column0_heading)
     top = TITLE + SIDE + COMPASS
     for row in rows:
-        draw.text((GAP, top + CAPTION - 7), row.label, fill=drawing.INK, font=drawing.font(18), anchor="ls")
-        start = GAP + 18 + draw.textlength(row.label, font=drawing.font(18))
-        draw.text((start, top + CAPTION - 7), row.remark, fill=drawing.MUTED, font=drawing.font(15), anchor="ls")
+        label = drawing.shortened(draw, row.label, 18, WIDE)
+        draw.text((GAP, top + CAPTION - 7), label, fill=drawing.INK, font=drawing.font(18), anchor="ls")
+        start = GAP + 18 + draw.textlength(label, font=drawing.font(18))
+        remark = drawing.shortened(draw, row.remark, 15, width - GAP - start)
+        draw.text((start, top + CAPTION - 7), remark, fill=drawing.MUTED, font=drawing.font(15), anchor="ls")
         _place_row(sheet, row.panels, top + CAPTION)
         top += CAPTION + SIDE + GAP
     _foot(sheet, top + 8, scale, legend)

@@ -42,7 +42,8 @@ def draw_samples(title: str, subtitle: str, samples: Sequence[Sample]) -> np.nda
     sheet = Image.new("RGB", (width, TITLE + math.ceil(len(samples) / a_row) * tall), drawing.PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, 12), drawing.shortened(draw, title, 21, width // 2), fill=drawing.INK, font=drawing.font(21))
-    draw.text((width - GAP, 17), subtitle, fill=drawing.MUTED, font=drawing.font(15), anchor="ra")
+    short = drawing.shortened(draw, subtitle, 15, width // 2 - 3 * GAP)
+    draw.text((width - GAP, 17), short, fill=drawing.MUTED, font=drawing.font(15), anchor="ra")
     for number, sample in enumerate(samples):
         left, top = GAP + (number % a_row) * (wide + GAP), TITLE + (number // a_row) * tall
         _draw_sample(sheet, sample, left, top)

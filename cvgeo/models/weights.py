@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvgeo.errors import InputError, MismatchError, UsageError, explain_os_error
+from cvgeo.paths import utf8_path
 
 SOURCES = ("none", "imagenet", "lite")
 
@@ -81,7 +82,7 @@ def _read_safetensors(path: str) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        return load_file(utf8_path(path))
     except SafetensorError as error:
         raise InputError(f"damaged safetensors file ({error})", path=path, mend="get the file again") from error
 

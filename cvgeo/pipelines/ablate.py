@@ -28,7 +28,7 @@ from cvgeo.config.grids import Grid, Variant, merged, variant_config
 from cvgeo.config.load import DEFAULT_RECIPE, model_tier
 from cvgeo.config.schema import Config, to_dict
 from cvgeo.data.readers import open_dataset
-from cvgeo.errors import CvgeoError, InputError, MismatchError, UsageError, explain_os_error
+from cvgeo.errors import CvgeoError, InputError, MismatchError, NoRoomError, UsageError, explain_os_error
 from cvgeo.evaluation.comparison import Results
 from cvgeo.paths import write_text
 from cvgeo.pipelines.embed import EmbedOptions
@@ -269,9 +269,14 @@ def _run_at_once(cells: Sequence[Cell], devices: list[str], training: TrainOptio
 
 
 def run_cell(cell: Cell, device: str, training: TrainOptions, reporter: Reporter) -> str | None:
-    """Train and evaluate one cell into its folder; returns the fault as text where it failed."""
+    """Train and evaluate one cell into its folder; returns the fault as text where it failed.
+
+    Raises NoRoomError, which holds for every cell.
+    """
     try:
         _train_and_evaluate(cell, device, training, reporter)
+    except NoRoomError:
+        raise
     except CvgeoError as error:
         return str(error)
     except torch.OutOfMemoryError as error:

@@ -85,7 +85,7 @@ def _search(folder: Path, panorama: Path, device: str) -> Step:
 
 def _held_out_panorama(data: Path) -> Path:
     """The first panorama of the test split that has a pair."""
-    with open(data / "panoramas.csv", newline="", encoding="utf-8") as table:
+    with open(data / "panoramas.csv", newline="", encoding="utf-8", errors="surrogateescape") as table:
         for row in csv.DictReader(table):
             if row["split"] == "test":
                 return data / row["path"]
@@ -102,7 +102,7 @@ def _run(step: Step, reporter: Reporter) -> float:
     if done.returncode:
         raise StepFailed(step, done.returncode)
     if step.output is not None:
-        write_text(step.output, done.stdout.decode())
+        write_text(step.output, done.stdout.decode(errors="surrogateescape"))
     return time.monotonic() - started
 
 

@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -29,7 +30,7 @@ from cvgeo.data.readers import open_dataset
 from cvgeo.data.schema import Conventions, Dataset, Panoramas, Tiles
 from cvgeo.data.sources.geotags import StatedPose
 from cvgeo.data.views import AerialViews, GroundViews, to_tensor
-from cvgeo.errors import CvgeoError, InputError, MismatchError, UsageError
+from cvgeo.errors import CvgeoError, InputError, OutputError, UsageError
 from cvgeo.geometry.projections import EQUIRECTANGULAR
 from cvgeo.memory import at_most, is_limited
 from cvgeo.models import Embedder, fingerprint
@@ -47,9 +48,10 @@ from cvgeo.pipelines.pictures import (
 from cvgeo.report import FailuresLater, Reporter
 from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows, StoreWriter, writing
 from cvgeo.retrieval.columns import StoreColumns
+from cvgeo.retrieval.lock import writer_lock
 from cvgeo.retrieval.rows import HALF
 from cvgeo.retrieval.shards import Shard, absent, shards_of, take_shards
-from cvgeo.retrieval.store import refuse_other, relative_to_store
+from cvgeo.retrieval.store import refuse_other, relative_to_store, remove_store
 from cvgeo.training.checkpoint import find_checkpoint, resolve_model, trained_conventions
 from cvgeo.training.ranks import Ranks, is_first, is_restarted, joined, own_device, under_torchrun
 
@@ -475,7 +477,7 @@ def embed_source(
     path = Path(path)
     failed = len(reporter.failures)
     header = replace(header, storage=_storage(path, options))
-    with writing(path, header, options.overwrite) as writer:
+    with _without_rows_none(path), writing(path, header, options.overwrite) as writer:
         if options.shard is None:
             _take_shards(writer, reporter)
         with EmbeddingStore(path) as store:
@@ -493,6 +495,19 @@ def embed_source(
         else:
             writer.join_if_many()
     return EmbedCounts(new, plan.reused, len(reporter.failures) - failed, pruned)
+
+
+@contextmanager
+def _without_rows_none(path: Path) -> Iterator[None]:
+    """Where the work fails, remove a new store unless it holds rows."""
+    is_new = not path.exists()
+    try:
+        yield
+    except CvgeoError:
+        if is_new and path.exists() and not _row_count(path):
+            with writer_lock(path):
+                remove_store(path)
+        raise
 
 
 def _take_shards(writer: StoreWriter, reporter: Reporter) -> None:
@@ -562,12 +577,7 @@ def _filled(
 ) -> tuple[EmbedCounts, int]:
     """Embed a source into a store; what was done, and how many rows the store has. A new one without any is removed."""
     is_new = not output.exists()
-    try:
-        counts = embed_source(source, model, header, output, options, reporter)
-    except MismatchError:
-        if is_new and not _row_count(output):
-            output.unlink()
-        raise
+    counts = embed_source(source, model, header, output, options, reporter)
     rows = _row_count(output)
     # A shard of few pictures may have none.
     if not rows and len(source.table):
@@ -671,7 +681,7 @@ def embed(
         output = options.shard.path(output)
     counts, rows = _filled_together(source, embedder, header, output, options, reporter, device)
     if options.shard is None and is_first():
-        remember_store(output)
+        _remember(output, reporter)
     return {
         "store": str(output),
         "view": view,
@@ -727,9 +737,12 @@ def _split(data: Dataset, split: str | None) -> Dataset:
     return data.subset(split)
 
 
-def remember_store(path: Path) -> None:
-    """Keep in the user's state folder which store was made last."""
-    write_text(state_dir() / LAST_STORE, json.dumps({"store": os.path.abspath(path)}) + "\n")
+def _remember(path: Path, reporter: Reporter) -> None:
+    """Keep in the user's state folder which store was made last; where that cannot be, the store is no worse."""
+    try:
+        write_text(state_dir() / LAST_STORE, json.dumps({"store": os.path.abspath(path)}) + "\n")
+    except OutputError as error:
+        reporter.note(f"{error}: search will not know that this store was made last")
 
 
 def last_store() -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import tempfile
@@ -38,7 +37,7 @@ from cvgeo.pipelines.embed import (
     load_model,
 )
 from cvgeo.pipelines.probabilities import fit_probabilities, judged_queries
-from cvgeo.report import Reporter
+from cvgeo.report import Reporter, json_line
 from cvgeo.retrieval import EmbeddingStore
 from cvgeo.retrieval.exact import Part, Ranks, ranks, reverse_ranks
 from cvgeo.retrieval.heading import Scorer
@@ -491,7 +490,7 @@ def _rows_by_scope(answers: Answers, outcomes: list[_Outcome], sharpness: float)
 def _per_query(found: list[list[dict[str, Any]]], as_json: bool) -> str:
     records = {(row["scope"], row["query"]): row for rows in found for row in rows}.values()
     if as_json:
-        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        return "".join(f"{json_line(record)}\n" for record in records)
     text = io.StringIO()
     names = dict.fromkeys(name for record in records for name in record)
     writer = csv.DictWriter(text, list(names), lineterminator="\n")

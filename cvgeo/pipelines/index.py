@@ -141,7 +141,7 @@ def _place(store: EmbeddingStore, uri: str | None, collection: str | None) -> tu
         collection = kept["collection"]
     if collection is None:
         stem = re.sub(r"\W", "_", store.path.stem, flags=re.ASCII)[:60]
-        whole = hashlib.sha256(f"{store.path.absolute()}".encode()).hexdigest()
+        whole = hashlib.sha256(os.fsencode(store.path.absolute())).hexdigest()
         collection = f"cvgeo_{stem}_{whole[:8]}"
     return uri, collection
 

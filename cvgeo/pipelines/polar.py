@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from cvgeo.data.images import (
     read_bytes,
     with_png_text,
 )
-from cvgeo.errors import CvgeoError, InputError, MismatchError, OutputError, UsageError, explain_os_error
+from cvgeo.errors import CvgeoError, InputError, MismatchError, NoRoomError, OutputError, UsageError, explain_os_error
 from cvgeo.geometry.opencv import import_cv2
 from cvgeo.geometry.polar import own_heading, polar_transform
 from cvgeo.paths import FileBatch, atomic_file, check_space
@@ -183,8 +182,13 @@ def find_pictures(names: Iterable[str]) -> Iterator[tuple[Path, Path | CvgeoErro
         yield from ((picture, path) for picture in found)
 
 
-def read_names(handle: int) -> tuple[bytes, Iterator[str]]:
-    """What comes through a file descriptor: a picture's bytes, or (empty bytes and) paths, one a line, as they come."""
+def read_names(handle: int, null: bool = False) -> tuple[bytes, Iterator[str]]:
+    """What comes through a file descriptor: a picture's bytes, or (empty bytes and) paths, one a line, as they come.
+
+    With `null` it is paths, each ended by a null byte, that may hold anything else.
+    """
+    if null:
+        return b"", filter(None, _ended(handle, os.read(handle, 1 << 16), b"\0"))
     head = os.read(handle, 1 << 16)
     while 0 < len(head) < 4 and (more := os.read(handle, 1 << 16)):
         head += more
@@ -193,19 +197,17 @@ def read_names(handle: int) -> tuple[bytes, Iterator[str]]:
         while parts[-1]:
             parts.append(os.read(handle, 1 << 20))
         return b"".join(parts), iter(())
-    return b"", _lines(handle, head)
+    return b"", (line.rstrip("\r") for line in _ended(handle, head, b"\n") if line.strip())
 
 
-def _lines(handle: int, rest: bytes) -> Iterator[str]:
+def _ended(handle: int, more: bytes, end: bytes) -> Iterator[str]:
     # Not sys.stdin: its lock, held by a waiting thread, would make the interpreter's end fail.
-    more = rest
+    rest = b""
     while more:
-        *lines, rest = rest.split(b"\n")
-        yield from (os.fsdecode(line.rstrip(b"\r")) for line in lines if line.strip())
+        *names, rest = (rest + more).split(end)
+        yield from map(os.fsdecode, names)
         more = os.read(handle, 1 << 16)
-        rest += more
-    if rest.strip():
-        yield os.fsdecode(rest.rstrip(b"\r"))
+    yield os.fsdecode(rest)
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Generator[Result, None, None]:
@@ -346,12 +348,13 @@ def _length(items: Iterable) -> int | None:
 def sorted_out(results: Iterable[_Made], reporter: Reporter) -> Iterator[Any]:
     """Records as they come, errors reported; those that are no fault of a picture are held until something is done.
 
-    Where nothing could be done for such a reason, the last of them is raised.
+    Where nothing could be done for such a reason, the last of them is raised, and the others are not told of where one
+    reason holds for all. A disk that is full or may only be read ends it at once.
     """
     held: list[tuple[Path, CvgeoError]] = []
     done = 0
     for picture, result in results:
-        if isinstance(result, OutputError) and _is_full(result):
+        if isinstance(result, NoRoomError):
             raise result
         if isinstance(result, MismatchError | OutputError) and not done:
             held.append((picture, result))
@@ -360,11 +363,9 @@ def sorted_out(results: Iterable[_Made], reporter: Reporter) -> Iterator[Any]:
         elif result is not None:
             done += 1
             yield result
-    for picture, error in held if done else held[:-1]:
+    # A folder that may not be written to says it once.
+    same = len({(type(error), getattr(error.__cause__, "errno", picture)) for picture, error in held}) == 1
+    for picture, error in held if done else [] if same else held[:-1]:
         reporter.fail(str(picture), str(error))
     if held and not done:
         raise held[-1][1]
-
-
-def _is_full(error: OutputError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -179,7 +179,7 @@ class Dropped:
         """Take over, and report again, what an earlier call dropped."""
         if (folder / DROPPED).is_file():
             table = CsvTable(folder / DROPPED)
-            for row in zip(*(table.text(column) for column in ("item", "kind", "reason")), strict=True):
+            for row in zip(*(table.text(column, raw=True) for column in ("item", "kind", "reason")), strict=True):
                 self.add(*row)
 
 

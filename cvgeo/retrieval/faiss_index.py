@@ -27,7 +27,7 @@ from safetensors.numpy import save as save_tensors
 
 from cvgeo import __version__
 from cvgeo.errors import InputError, MismatchError, OutputError, UsageError, explain_os_error
-from cvgeo.paths import atomic_file
+from cvgeo.paths import atomic_file, utf8_path
 from cvgeo.retrieval.approximate import Allowed, Identity, Progress, matched
 from cvgeo.retrieval.exact import Gallery
 from cvgeo.retrieval.reduction import Reduction, learn_reduction
@@ -197,7 +197,7 @@ class FaissIndex:
             tensors |= {"mean": self.reduction.mean, "matrix": self.reduction.matrix}
         with atomic_file(path) as temporary:
             try:
-                faiss.write_index(self.index, str(temporary))
+                faiss.write_index(self.index, utf8_path(temporary))
             except RuntimeError as error:
                 raise OutputError(f"cannot write: {error}", path=path, mend="free some space") from error
             facts = {"format": FORMAT, "format_version": FORMAT_VERSION, "created_by": f"cvgeo {__version__}"}
@@ -218,7 +218,7 @@ class FaissIndex:
         try:
             plan = Plan(**facts["plan"])
             reduction = Reduction(tensors["mean"], tensors["matrix"]) if plan.pca else None
-            made = cls(faiss.read_index(str(path)), plan, reduction, int(facts["built"]), _stated(facts))
+            made = cls(faiss.read_index(utf8_path(path)), plan, reduction, int(facts["built"]), _stated(facts))
             made.keys, made.checksums, made.rows = (tensors[name] for name in ("keys", "checksums", "rows"))
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise _damaged(path) from error

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cvgeo.errors import OutputError, explain_os_error
@@ -58,8 +58,9 @@ def writer_lock(target: Path) -> Iterator[None]:
         raise explain_os_error(error, target) from error
     _HELD.add(key)
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        with suppress(OSError):  # who holds it is only for others to tell: what a full disk has no room for
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
         yield
     finally:
         path.unlink(missing_ok=True)

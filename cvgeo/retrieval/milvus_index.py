@@ -7,6 +7,7 @@ checksum, by which a repeated call knows what is there already, and its position
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cvgeo.errors import InputError, MismatchError, UsageError
+from cvgeo.paths import utf8_path
 from cvgeo.retrieval.approximate import Allowed, Identity, Progress, matched
 from cvgeo.retrieval.exact import Gallery
 
@@ -56,6 +58,17 @@ def expression(allowed: Allowed | None) -> str:
     return f"lat >= {south!r} and lat <= {north!r} and lon >= {west!r} and lon <= {east!r}"
 
 
+def _embedded_path(path: str) -> str:
+    """Where the embedded engine keeps its files. Raises InputError for a name that it does not take."""
+    folder, name = os.path.split(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        fault = "is not called in UTF-8, which the embedded milvus insists on"
+        raise InputError(fault, path=path, mend="name another place with --milvus") from error
+    return os.path.join(utf8_path(folder), name)
+
+
 class MilvusIndex:
     """A collection of an engine, as an index of a store's rows. A context manager, or `close()` it.
 
@@ -67,8 +80,11 @@ class MilvusIndex:
         library = _library()
         if "://" not in uri:
             _check_embedded()
+            address = _embedded_path(uri)
+        else:
+            address = uri
         with _told(uri, "connect"):
-            self._client = library.MilvusClient(uri, token=token)
+            self._client = library.MilvusClient(address, token=token)
         self._keys, self._order = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def __enter__(self) -> MilvusIndex:

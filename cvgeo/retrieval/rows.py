@@ -226,7 +226,12 @@ def write_rows(
                 continue
             if name == "storage" and value == HALF:
                 continue
-            file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            value = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            if isinstance(value, str):
+                # As h5py writes text, but for the name of a model's file that is not UTF-8.
+                file.attrs.create(name, _encode(value), dtype=h5py.string_dtype("utf-8"))
+            else:
+                file.attrs[name] = value
         datasets = _new_datasets(file, header, count)
         start = 0
         for block in blocks:

@@ -24,7 +24,7 @@ from cvgeo.losses import OffsetRegressionLoss, PairLoss, SumLoss, build_loss
 from cvgeo.losses.pairs import OFFSET
 from cvgeo.models import Embedder, build, build_embedder, create_model, fingerprint
 from cvgeo.models.weights import first_difference
-from cvgeo.paths import atomic_file
+from cvgeo.paths import atomic_file, utf8_path
 
 FORMAT_VERSION = 1
 BEST = "best.safetensors"
@@ -78,7 +78,7 @@ def _open(path: str | os.PathLike[str], with_weights: bool) -> tuple[dict[str, A
     if os.path.isdir(path):
         raise InputError("is a folder, not a checkpoint", path=path, mend=f"name a file such as {BEST}")
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(utf8_path(path), "pt") as file:
             text = (file.metadata() or {}).get("cvgeo")
             state = {name: file.get_tensor(name) for name in file.keys()} if with_weights else {}  # noqa: SIM118
     except OSError as error:

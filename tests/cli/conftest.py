@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 TOY = Path(__file__).with_name("toy_program.py")
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -160,6 +163,89 @@ def furnished(
     workshop = Workshop(folder, quick_environment | places | {"CVGEO_CACHE": str(folder / "cache")})
     furnish(workshop, make_dataset)
     return workshop
+
+
+TOY_SETTINGS = """
+device = "cpu"
+jobs = 1
+[train]
+epochs = 1
+batch-size = 2
+threads = 1
+set = ["model.view.ground_height=16", "model.view.ground_width=64", "model.view.aerial_height=16",
+       "model.view.aerial_width=64", "model.backbone_options.width=8", "model.aggregator_options.columns=4"]
+"""
+
+
+@dataclass
+class Toys:
+    """Files to take, by what stands behind their name, and the environment in which `cvgeo` is the program."""
+
+    files: dict[str, Path]
+    environment: dict[str, str]
+
+    def called(self, name: bytes, folder: Path) -> Path:
+        """A folder with the files, called `name` and what they are."""
+        folder.mkdir()
+        (folder / "cvgeo.toml").write_text(TOY_SETTINGS)
+        for end, path in self.files.items():
+            target = os.path.join(os.fsencode(folder), name + end.encode())
+            shutil.copytree(path, os.fsdecode(target)) if path.is_dir() else shutil.copy(path, os.fsdecode(target))
+        table = b"file,lat,lon,heading\n"
+        for number in range(3):
+            photo = b'"' + (name + b"-photos/" + name + b"%d.jpg" % number).replace(b'"', b'""') + b'"'
+            os.rename(folder / os.fsdecode(name + b"-photos") / f"{number}.jpg",
+                      folder / os.fsdecode(name + b"-photos") / os.fsdecode(name + b"%d.jpg" % number))  # fmt: skip
+            table += photo + b",%.6f,13.0,0\n" % (52 + number * 4e-4)
+        (folder / os.fsdecode(name + b".csv")).write_bytes(table)
+        return folder
+
+    def run(self, line: str, name: bytes, folder: Path, **options: object) -> subprocess.CompletedProcess[bytes]:
+        """Run a call in a folder, NAME replaced by `name`."""
+        words = [word.encode().replace(b"NAME", name) for word in line.split()]
+        settings = {"cwd": folder, "env": self.environment, "capture_output": True, "timeout": 120}
+        settings |= {} if "input" in options else {"stdin": subprocess.DEVNULL}
+        return subprocess.run([shutil.which("cvgeo", path=self.environment["PATH"]), *words], **settings | options)
+
+
+def _aerial(path: Path) -> None:
+    import rasterio
+    from rasterio.transform import from_origin
+
+    from cvgeo.geometry.geodesy import latlon_to_map
+
+    x, y = latlon_to_map(np.array([52.0004]), np.array([13.0]), "EPSG:32633")
+    profile = {"driver": "GTiff", "height": 512, "width": 512, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    profile["transform"] = from_origin(x[0] - 64, y[0] + 64, 0.25, 0.25)
+    with rasterio.open(path, "w", **profile) as target:
+        target.write(np.random.default_rng(0).integers(0, 256, (3, 512, 512), dtype=np.uint8))
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory, quick_environment, make_rings, rings_model, geotagged) -> Toys:
+    """One set of them for all tests; each test takes copies."""
+    folder = tmp_path_factory.mktemp("toys")
+    make_rings(folder / "data", train=4, val=2)
+    _aerial(folder / "a.tif")
+    (folder / "photos").mkdir()
+    pictures = folder / "data" / "pictures"
+    for number in range(3):
+        exif = Image.Exif()
+        exif[0x8825] = geotagged.gps(52 + number * 4e-4, 13.0)
+        facts = geotagged.gpano(ProjectionType="equirectangular", PoseHeadingDegrees=0).encode()
+        picture = Image.open(pictures / f"ground00{number}.png")
+        picture.save(folder / "photos" / f"{number}.jpg", exif=exif, xmp=facts)
+    box = [[13.1, 51.9], [13.1, 52.1], [12.9, 52.1], [12.9, 51.9], [13.1, 51.9]]
+    (folder / "box.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [box]}))
+    files = {"-data": folder / "data", "-photos": folder / "photos", ".tif": folder / "a.tif"}
+    files |= {".png": pictures / "aerial004.png", ".jpg": folder / "photos" / "0.jpg"}
+    files |= {".safetensors": rings_model(), ".h5": folder / "tiles.h5", ".geojson": folder / "box.geojson"}
+    places = {"CVGEO_STATE": str(folder / "state"), "CVGEO_CACHE": str(folder / "cache"), "CVGEO_DEVICE": "cpu"}
+    made = Toys(files, quick_environment | places | {"TMPDIR": str(folder / "tmp")})
+    (folder / "tmp").mkdir()
+    done = made.run(f"embed -d data --model {rings_model()} --jobs 1 -o tiles.h5", b"", folder)
+    assert done.returncode == 0, done.stderr
+    return made
 
 
 @pytest.fixture(scope="module")

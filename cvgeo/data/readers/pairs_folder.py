@@ -32,14 +32,14 @@ def _positions(table: CsvTable) -> tuple[np.ndarray, np.ndarray]:
 
 def _tiles(folder: Path, table: CsvTable, panoramas: Panoramas) -> tuple[Tiles, np.ndarray]:
     # Several panoramas may name one picture: it is one tile of the gallery, not several that tie.
-    keys = list(zip(table.text("aerial", required=True), panoramas.split, strict=True))
-    first: dict[tuple[str, str], int] = {}
+    keys = list(zip(table.files("aerial", folder), panoramas.split, strict=True))
+    first: dict[tuple[Path, str], int] = {}
     for row, key in enumerate(keys):
         first.setdefault(key, row)
     rows = np.array(list(first.values()), dtype=np.int64)
     number = {key: tile for tile, key in enumerate(first)}
     one = panoramas.take(rows)
-    paths = [folder / path for path, _ in first]
+    paths = [path for path, _ in first]
     tiles = Tiles(one.id, paths, one.lat, one.lon, table.numbers("gsd_m", 0)[rows], one.split, one.source)
     return tiles, np.array([number[key] for key in keys], dtype=np.int64)
 
@@ -53,7 +53,7 @@ def read(folder: Path) -> Dataset:
     """
     table = CsvTable(folder / "pairs.csv")
     table.require("ground", "aerial")
-    grounds = [folder / path for path in table.text("ground", required=True)]
+    grounds = table.files("ground", folder)
     ids = table.ids() if "id" in table else [f"{row:05d}_{path.stem}" for row, path in enumerate(grounds)]
     source = table.text("source" if "source" in table else "dataset", default="")
     split = [name or "test" for name in table.text("split", default="test")]

@@ -74,7 +74,7 @@ class Imagery:
     def digest(self) -> str:
         """A digest that tells whether a later call has the same input: of the files, or of the URL."""
         if is_url(self.place):
-            return hashlib.sha256(self.place.encode()).hexdigest()
+            return hashlib.sha256(os.fsencode(self.place)).hexdigest()
         if self.tiles:
             digest = hashlib.sha256()
             for tile in self.tiles:

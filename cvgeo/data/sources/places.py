@@ -137,7 +137,7 @@ def read_positions(path: str | os.PathLike[str]) -> Positions:
 def _positions_of_csv(table: CsvTable) -> Positions:
     column = "path" if "path" in table and "file" not in table else "file"
     table.require(column, "lat", "lon")
-    files = [table.path.parent / name for name in table.text(column, required=True)]
+    files = table.files(column, table.path.parent)
     faults: dict[int, InputError] = {}
     numbers = {
         name: table.numbers(name, low, high, required=name in ("lat", "lon"), faults=faults)
@@ -169,11 +169,14 @@ def _exported(path: Path, entries: list[exports.Entry]) -> Positions:
 
 
 def unique_ids(paths: Sequence[Path]) -> list[str]:
-    """An id for each picture: its name without suffix, with a number where that is taken."""
+    """An id for each picture: its name without suffix, with a number where that is taken.
+
+    Ids are UTF-8 and have no blanks around them, whatever a file is called.
+    """
     taken: set[str] = set()
     ids = []
     for path in paths:
-        stem = path.stem.encode("utf-8", "replace").decode()
+        stem = path.stem.encode("utf-8", "replace").decode().strip() or "_"
         name, number = stem, 1
         while name in taken:
             number += 1

@@ -15,6 +15,7 @@ from cvgeo.data.images import read_bytes
 from cvgeo.data.sources.mbtiles import chosen_zooms
 from cvgeo.data.sources.pyramid import Address, TileStore, plain_attribution, tile_parts
 from cvgeo.geometry.geodesy import SEMI_MAJOR_M
+from cvgeo.paths import utf8_path
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 DEEPEST_ZOOM = 24
@@ -33,15 +34,15 @@ def slippy_address(path: Path) -> tuple[int, int, int] | None:
 
 def gdal_name(path: Path) -> str:
     """What GDAL opens: the path, and for a slippy-map tile the path with the corners that its address says."""
-    address = slippy_address(path)
+    address, name = slippy_address(path), utf8_path(path)
     # GDAL takes a question mark for the end of the path.
-    if address is None or "?" in str(path):
-        return str(path)
+    if address is None or "?" in name:
+        return name
     zoom, x, y = address
     side = 2 * math.pi * SEMI_MAJOR_M / 2**zoom
     west, north = x * side - math.pi * SEMI_MAJOR_M, math.pi * SEMI_MAJOR_M - y * side
     corners = ",".join(repr(value) for value in (west, north, west + side, north - side))
-    return f"vrt://{path}?a_srs=EPSG:3857&a_ullr={corners}"
+    return f"vrt://{name}?a_srs=EPSG:3857&a_ullr={corners}"
 
 
 def pyramids(tiles: Iterable[Path]) -> dict[Path, list[Path]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvgeo import __version__
-from cvgeo.paths import atomic_file
+from cvgeo.paths import atomic_file, utf8_path
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -123,11 +123,11 @@ def ortho_writer(path: Path, world: World) -> Iterator[DatasetWriter]:
         "bigtiff": "IF_SAFER",
     }
     with atomic_file(path) as temporary, rasterio.Env(GDAL_NUM_THREADS="1", GDAL_CACHEMAX=64):
-        with rasterio.open(temporary, "w", **profile) as target:
+        with rasterio.open(utf8_path(temporary), "w", **profile) as target:
             yield target
         factors = [factor for factor in (2, 4, 8, 16, 32) if world.pixels // factor >= 128]
         if factors:
-            with rasterio.open(temporary, "r+") as target:
+            with rasterio.open(utf8_path(temporary), "r+") as target:
                 target.build_overviews(factors, Resampling.average)
 
 

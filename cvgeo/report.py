@@ -35,3 +35,11 @@ class Reporter:
     def fail(self, item: str, reason: str) -> None:
         """One item of many could not be done; the others go on. The command ends with status 5 (3 if none was done)."""
         self.failures.append((item, reason))
+
+
+class FailuresLater(Reporter):
+    """Passes all on to another reporter but what failed, which whoever tries it again will tell."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__()
+        self.track, self.now, self.note, self.warn = reporter.track, reporter.now, reporter.note, reporter.warn

@@ -22,6 +22,10 @@ EXAMPLES = [
         "a job of an array of 1 to 8; the same call without --shard joins them",
     ),
     (
+        "torchrun --nproc-per-node 2 -m cvgeo embed --dataset data --model runs/small -o tiles.h5",
+        "two processes or GPUs of one machine",
+    ),
+    (
         "cvgeo embed tiles/ --model runs/small --azimuth runs/any -o tiles.h5",
         "with azimuth maps of a second model, from which search takes the headings",
     ),
@@ -138,7 +142,8 @@ def embed(
     refused unless --overwrite is given. Prints the store's path, or its record where stdout is no terminal.
 
     Several processes or machines may each do a --shard of the pictures; the same call without --shard joins what they
-    made, and computes what they did not.
+    made, and computes what they did not. Under torchrun, on one machine or several that share the disk, the processes
+    share the pictures and join what they made.
     """
     options.use(threads, memory)
     _check(model, pictures, dataset, view, azimuth)
@@ -156,8 +161,7 @@ def embed(
     names = list(names_from(pictures or []))
     reporter.now(f"opening {dataset or 'the pictures'} and {asked['model']}")
     record = run_embedding(names, output, reporter=reporter, options=carried_out, **asked)
-    _show(record, format, json)
-    reporter.note(_summary(record, prune))
+    _show(record, format, json, reporter, prune)
     return record["new"] + record["reused"]
 
 
@@ -177,6 +181,11 @@ def _check(model: str, pictures: list[str] | None, dataset: str | None, view: Vi
         raise UsageError("--azimuth keeps azimuth maps of tiles", mend="leave it away with --view ground")
     if model == "-" and "-" in (pictures or []):
         raise UsageError("stdin cannot give both the model and the pictures", mend="name one of them")
+    if "-" in (model, *(pictures or [])):
+        from cvgeo.training.ranks import under_torchrun
+
+        if under_torchrun():
+            raise UsageError("processes of torchrun share no stdin", mend="name what would come from it")
 
 
 def _shard(text: str | None, prune: bool) -> StoreShard | None:
@@ -197,8 +206,15 @@ def _shard(text: str | None, prune: bool) -> StoreShard | None:
     return StoreShard(int(count), int(number))
 
 
-def _show(record: dict[str, Any], format: options.OutputFormat | None, json: bool) -> None:
+def _show(
+    record: dict[str, Any], format: options.OutputFormat | None, json: bool, reporter: ConsoleReporter, prune: bool
+) -> None:
+    from cvgeo.training.ranks import is_first
+
+    if not is_first():
+        return
     if format is None and chosen_format(format, json) is options.OutputFormat.TABLE:
         print_line(record["store"])
     else:
         write_records([record], chosen_format(format, json))
+    reporter.note(_summary(record, prune))

@@ -69,8 +69,7 @@ def gather(gallery: Gallery, scorer: Scorer, shown: tuple[np.ndarray, np.ndarray
     query, row = pairs[:, 0], pairs[:, 1]
     sums = [LogSums(np.tile(sharpnesses, (len(scorer), 1))) for _ in range(2)]
     found = [
-        search(gallery, scorer, NEIGHBOURS, one.add, hidden)
-        for one, hidden in zip(sums, (None, (query, row)), strict=True)
+        search(gallery, scorer, NEIGHBOURS, one, hidden) for one, hidden in zip(sums, (None, (query, row)), strict=True)
     ]
     right = grouped_log_sums(query, scorer.pair_scores(query, gallery, row), len(scorer), sharpnesses)
     best, scores = (np.stack(parts) for parts in zip(*found, strict=True))

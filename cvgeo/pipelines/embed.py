@@ -23,7 +23,7 @@ from cvgeo.config.schema import to_dict
 from cvgeo.data.conventions import check_conventions, conventions_of, tile_metres
 from cvgeo.data.ground import parts
 from cvgeo.data.images import image_size
-from cvgeo.data.loader import item_batches
+from cvgeo.data.loader import cores, item_batches
 from cvgeo.data.missing import without_missing
 from cvgeo.data.readers import open_dataset
 from cvgeo.data.schema import Conventions, Dataset, Panoramas, Tiles
@@ -44,13 +44,14 @@ from cvgeo.pipelines.pictures import (
     picture_files,
     read_ground_picture,
 )
-from cvgeo.report import Reporter
+from cvgeo.report import FailuresLater, Reporter
 from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows, StoreWriter, writing
 from cvgeo.retrieval.columns import StoreColumns
 from cvgeo.retrieval.rows import HALF
 from cvgeo.retrieval.shards import Shard, absent, shards_of, take_shards
-from cvgeo.retrieval.store import relative_to_store
+from cvgeo.retrieval.store import refuse_other, relative_to_store
 from cvgeo.training.checkpoint import find_checkpoint, resolve_model, trained_conventions
+from cvgeo.training.ranks import Ranks, is_first, is_restarted, joined, own_device, under_torchrun
 
 LAST_STORE = "last_store.json"
 FEW = 16
@@ -539,9 +540,16 @@ def prune(writer: StoreWriter, path: Path) -> int:
     return int((~there).sum())
 
 
-def _of_shard(source: Source, shard: Shard) -> Source:
-    rows = shard.rows(len(source.table))
-    return Source(source.table.take(rows), Subset(source.views, rows.tolist()), source.conventions)
+def _of_shard(source: Source, shard: Shard, store: Path, header: StoreHeader, anew: bool) -> Source:
+    """What a shard is to compute of a source: a part of what the store lacks, of everything if it is made `anew`."""
+    lacking = np.arange(len(source.table))
+    if store.exists() and not anew:
+        with EmbeddingStore(store) as there:
+            refuse_other(there, header)
+            lacking = _plan(source, _placements(source), there, store).compute
+    rows = lacking[shard.rows(len(lacking))]
+    views = (None if one is None else Subset(one, rows.tolist()) for one in (source.views, source.azimuth_views))
+    return replace(source, table=source.table.take(rows), **dict(zip(("views", "azimuth_views"), views, strict=True)))
 
 
 def _row_count(path: Path) -> int:
@@ -569,6 +577,56 @@ def _filled(
     return counts, rows
 
 
+def _fill_shards(
+    source: Source,
+    model: Embedder,
+    header: StoreHeader,
+    output: Path,
+    options: EmbedOptions,
+    reporter: Reporter,
+    ranks: Ranks,
+) -> int:
+    """Have every process of a run fill its shard of what the store lacks; returns how many rows all of them made.
+
+    What fails is tried again, and told, by the first process when it takes the shards in.
+    """
+    # What is there after a restart is this run's own.
+    overwrite = options.overwrite and not is_restarted()
+    if ranks.first and output.exists():
+        with writing(output, header, overwrite):
+            pass
+    ranks.wait()
+    shard = Shard(ranks.size, ranks.rank + 1)
+    part = _of_shard(source, shard, output, header, anew=False)
+    jobs = max(1, (options.jobs or cores()) // ranks.local_size)
+    own = replace(options, shard=shard, jobs=jobs, overwrite=overwrite, prune=False)
+    counts = embed_source(part, model, header, shard.path(output), own, FailuresLater(reporter))
+    return int(ranks.summed(torch.tensor(counts.new)))
+
+
+def _filled_together(
+    source: Source,
+    model: Embedder,
+    header: StoreHeader,
+    output: Path,
+    options: EmbedOptions,
+    reporter: Reporter,
+    device: torch.device,
+) -> tuple[EmbedCounts, int]:
+    """As `_filled`, by all processes of a run; what the first one gets counts."""
+    with joined(device) as ranks:
+        if ranks.size == 1:
+            return _filled(source, model, header, output, options, reporter)
+        made = _fill_shards(source, model, header, output, options, reporter, ranks)
+        counts, rows = EmbedCounts(), 0
+        if ranks.first:
+            again = replace(options, overwrite=False)
+            counts, rows = _filled(source, model, header, output, again, reporter)
+            counts.new, counts.reused = counts.new + made, counts.reused - made
+        ranks.wait()
+        return counts, rows
+
+
 def embed(
     names: list[str],
     output: Path,
@@ -589,31 +647,30 @@ def embed(
 
     Returns:
         The record of the store: store, view, rows, new, reused, failed, pruned, dimension, storage, model, fingerprint.
+
+    Started by `torchrun`, each process embeds its part of the pictures; only the first one reports, and takes the
+    others' parts in.
     """
-    options = options or EmbedOptions()
-    embedder, reference, weights_source = load_model(model, weights, options.device)
-    if dataset is not None:
-        data = without_missing(_split(open_dataset(dataset), split), options.skip_missing, reporter, (view,))
-        trained = trained_conventions(reference)
-        check_conventions(trained, conventions_of(data), view, data.root, options.allow_mismatch, reporter)
-        source = dataset_source(data, view, embedder)
-    else:
-        stated = stated or StatedPose()
-        found = picture_files(names, reporter) if view == "aerial" else ground_files(names, stated, reporter)
-        source = loose_source(list(found), view, embedder, output, reporter, stated)
-        _check_loose(source, trained_conventions(reference), view, options, reporter)
+    options, reporter = options or EmbedOptions(), reporter if is_first() else Reporter()
+    device = own_device(choose_device(options.device))
+    if under_torchrun() and options.shard is not None:
+        raise UsageError("--shard under torchrun, which shares the pictures itself", mend="leave --shard away")
+    embedder, reference, weights_source = load_model(model, weights, str(device))
+    source = _asked_for(names, dataset, split, view, stated, embedder, reference, output, options, reporter)
     if not len(source.table):
         raise InputError("no pictures to embed", path=dataset or (names[0] if names else None), mend="name some")
     header = header_of(embedder, reference, weights_source, view, source.conventions)
     if azimuth is not None:
-        heading_model = load_azimuth_model(azimuth, weights, options.device)
+        heading_model = load_azimuth_model(azimuth, weights, str(device))
         source, header = source.with_azimuth(heading_model), heading_model.on(header)
     # Before it is a shard's own store: all shards are like the one that takes them in.
     options = replace(options, storage=_storage(output, options))
+    header = replace(header, storage=options.storage)
     if options.shard is not None:
-        source, output = _of_shard(source, options.shard), options.shard.path(output)
-    counts, rows = _filled(source, embedder, header, output, options, reporter)
-    if options.shard is None:
+        source = _of_shard(source, options.shard, output, header, options.overwrite)
+        output = options.shard.path(output)
+    counts, rows = _filled_together(source, embedder, header, output, options, reporter, device)
+    if options.shard is None and is_first():
         remember_store(output)
     return {
         "store": str(output),
@@ -626,6 +683,31 @@ def embed(
         "model": reference,
         "fingerprint": header.fingerprint,
     }
+
+
+def _asked_for(
+    names: list[str],
+    dataset: str | None,
+    split: str | None,
+    view: str,
+    stated: StatedPose | None,
+    embedder: Embedder,
+    reference: str,
+    output: Path,
+    options: EmbedOptions,
+    reporter: Reporter,
+) -> Source:
+    """The pictures of a data set's split, or those named, whose conventions fit the model's."""
+    if dataset is not None:
+        data = without_missing(_split(open_dataset(dataset), split), options.skip_missing, reporter, (view,))
+        trained = trained_conventions(reference)
+        check_conventions(trained, conventions_of(data), view, data.root, options.allow_mismatch, reporter)
+        return dataset_source(data, view, embedder)
+    stated = stated or StatedPose()
+    found = picture_files(names, reporter) if view == "aerial" else ground_files(names, stated, reporter)
+    source = loose_source(list(found), view, embedder, output, reporter, stated)
+    _check_loose(source, trained_conventions(reference), view, options, reporter)
+    return source
 
 
 def _check_loose(

@@ -216,7 +216,7 @@ class Searcher:
         # Several pictures have no single descriptor that an index could look for.
         index = None if isinstance(scorer, FusedScorer) else self.index
         count = max(self.options.k, SHORTLIST if index is None else SHORTLIST_BY_INDEX)
-        return searching(self.store, index, self.rows, None if sums is None else sums.add)(scorer, count)
+        return searching(self.store, index, self.rows, sums)(scorer, count)
 
     def _tell(self, text: str) -> None:
         """Note what holds for many pictures, once."""

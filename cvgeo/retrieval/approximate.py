@@ -18,7 +18,7 @@ from cvgeo.retrieval.exact import Gallery
 from cvgeo.retrieval.heading import Scorer
 from cvgeo.retrieval.store import EmbeddingStore
 
-CANDIDATES = 128  # named a probe, at least
+CANDIDATES = 64  # named a probe, at least
 CANDIDATES_A_HIT = 4
 PROBES_AT_ONCE = 1024
 FEW_ROWS = 20_000  # allowed: reading them takes less time than an index loses in looking past all others

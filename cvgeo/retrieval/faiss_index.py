@@ -77,7 +77,7 @@ class Plan:
         length = pca or dimension
         step = next(step for step in (4, 3, 2, 1) if length % step == 0)
         # Few and long lists: comparing 4-bit codes costs less than sorting rows into many lists.
-        lists = 1 << max(0, round(math.log2(max(1.0, math.sqrt(rows) / 6))))
+        lists = 1 << max(0, round(math.log2(max(1.0, math.sqrt(rows) / 3))))
         return cls("ivfpq", min(lists, max(1, rows // SAMPLES_A_LIST)), length // step, pca)
 
     @property

@@ -44,7 +44,7 @@ class Fit:
 class LogSums:
     """log sum_j exp(b s_j) over all rows of a search, for sharpnesses b (Q, B), without the scores being held.
 
-    Its `add` is what `cvgeo.retrieval.exact.search` shows the scores to.
+    What `cvgeo.retrieval.exact.search` shows the scores to.
     """
 
     def __init__(self, sharpness: np.ndarray):
@@ -62,6 +62,16 @@ class LogSums:
             kept = self._sums[some, number] * np.exp(b * (old - peak))
             self._sums[some, number] = kept + np.exp(b[:, None] * below).sum(axis=1)
         self._peak[some] = peak
+
+    def fresh(self) -> LogSums:
+        """Sums of the same sharpnesses to which nothing was added yet."""
+        return LogSums(self.sharpness)
+
+    def join(self, other: LogSums) -> None:
+        """Add what another one holds."""
+        peak = np.maximum(self._peak, other._peak)
+        parts = (one._sums * np.exp(one.sharpness * (one._peak - peak)[:, None]) for one in (self, other))
+        self._sums, self._peak = sum(parts), peak
 
     def values(self) -> np.ndarray:
         """The sums' logarithms (Q, B); -inf for no rows."""

@@ -215,6 +215,17 @@ def _remove_parts(path: Path) -> None:
         folder.rmdir()
 
 
+def refuse_other(store: EmbeddingStore, header: StoreHeader) -> None:
+    """Raise MismatchError where rows with this header may not be added to a store."""
+    if not store.header.made_alike(header):
+        more = ", say --azimuth" if store.header.azimuth_dimension and not header.azimuth_dimension else ""
+        raise MismatchError(
+            _first_difference(store.header, header),
+            path=store.path,
+            mend=f"name another store{more} or add --overwrite",
+        )
+
+
 class StoreWriter:
     """Adds rows to a store; made by `writing`, which holds the store's lock."""
 
@@ -227,13 +238,7 @@ class StoreWriter:
             EmbeddingStore.create(path, header).close()
         with EmbeddingStore(path) as store:
             self.header = store.header
-            if not store.header.made_alike(header):
-                more = ", say --azimuth" if store.header.azimuth_dimension and not header.azimuth_dimension else ""
-                raise MismatchError(
-                    _first_difference(store.header, header),
-                    path=path,
-                    mend=f"name another store{more} or add --overwrite",
-                )
+            refuse_other(store, header)
             taken = store._files[0].joined_through
             outdated = store.format_version < OLDEST_VERSION
         numbers = [number for number, _ in _numbered_parts(path)]

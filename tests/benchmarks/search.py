@@ -29,10 +29,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from frame import clock_of, counted, parser_of, scratch, tell
 
 from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows
-from cvgeo.retrieval.exact import BLOCK_ROWS, SCORES_AT_ONCE, ArrayGallery, ranks, search
+from cvgeo.retrieval.exact import ArrayGallery, ranks, search
 from cvgeo.retrieval.rows import write_rows
 
 DIMENSION, MANY, HITS, SLICE = 512, 1000, 10, 500
+BLOCK_ROWS = 2048  # of the bare products, and as many queries: larger ones are no faster
 
 
 def unit(generator: np.random.Generator, count: int, dimension: int = DIMENSION) -> np.ndarray:
@@ -80,12 +81,11 @@ def read_once(path: Path) -> None:
 
 def products(rows: np.ndarray, queries: np.ndarray, total: int) -> None:
     """The products of queries with `total` rows, over and over the same block of float32 rows, nothing kept."""
-    at_once = max(1, SCORES_AT_ONCE // BLOCK_ROWS)
-    out = np.empty((min(at_once, len(queries)), len(rows)), np.float32)
+    out = np.empty((min(BLOCK_ROWS, len(queries)), len(rows)), np.float32)
     for start in range(0, total, len(rows)):
         some = rows[: min(len(rows), total - start)]
-        for first in range(0, len(queries), at_once):
-            part = queries[first : first + at_once]
+        for first in range(0, len(queries), BLOCK_ROWS):
+            part = queries[first : first + BLOCK_ROWS]
             np.matmul(part, some.T, out=out[: len(part), : len(some)])
 
 

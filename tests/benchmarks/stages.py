@@ -75,7 +75,9 @@ def _on(device: str, rows: tuple[Row, ...]) -> tuple[Row, ...]:
 
 _TRAINING_CPU = (
     Row("training step, CPU, float32", "a plain eager float32 loop, pairs a second", "ratio.float32", 1.15),
-    Row("training step, CPU, compiled", "the same loop", "ratio.float32_compiled", 1.3),
+    Row("training step, CPU, float32, compiled", "the same loop", "ratio.float32_compiled", 1.3),
+    Row("training step, CPU, bfloat16", "the same loop, in float32", "ratio.bfloat16", 1.15),
+    Row("training step, CPU, bfloat16, compiled", "the same loop, in float32", "ratio.bfloat16_compiled", 1.3),
 )
 _TRAINING_GPU = (
     Row("training step, GPU, bfloat16, compiled", "a plain eager float32 loop", "ratio.bfloat16_compiled", 4),

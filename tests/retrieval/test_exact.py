@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from cvgeo.errors import InputError
 from cvgeo.retrieval import EmbeddingStore, StoreHeader, StoreRows, exact, writing
@@ -10,7 +11,8 @@ from cvgeo.retrieval.heading import RollingScorer, Scorer, VariantScorer
 from cvgeo.retrieval.peaks import best_turn
 
 
-def small_blocks(monkeypatch, rows, scores=1 << 22):
+def small_blocks(monkeypatch, rows, scores=1 << 22, threads=1):
+    monkeypatch.setattr(exact.torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(exact, "BLOCK_ROWS", rows)
     monkeypatch.setattr(exact, "SCORES_AT_ONCE", scores)
 
@@ -28,18 +30,19 @@ def naive_rank(scores, positives, passed_over=()):
 
 
 # Small whole numbers: inner products are exact, so that ties are true ties.
+threads_or_one = st.sampled_from([1, 3])
 matrices = st.tuples(st.integers(1, 40), st.integers(1, 6), st.integers(1, 4), st.integers(0, 2**32 - 1))
 
 
 @settings(max_examples=60, deadline=None)
-@given(matrices, st.integers(1, 50), st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]))
-def test_search_equals_the_full_matrix(shape, k, block_rows, scores_at_once):
+@given(matrices, st.integers(1, 50), st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]), threads_or_one)
+def test_search_equals_the_full_matrix(shape, k, block_rows, scores_at_once, threads):
     count, queries, dimension, seed = shape
     generator = np.random.default_rng(seed)
     gallery = generator.integers(-2, 3, (count, dimension)).astype(np.float32)
     query = generator.integers(-2, 3, (queries, dimension)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        small_blocks(patch, block_rows, scores_at_once)
+        small_blocks(patch, block_rows, scores_at_once, threads)
         rows, scores = search(ArrayGallery(gallery), query, k)
     expected_rows, expected_scores = naive_search(query @ gallery.T, min(k, count))
     np.testing.assert_array_equal(rows, expected_rows)
@@ -47,15 +50,15 @@ def test_search_equals_the_full_matrix(shape, k, block_rows, scores_at_once):
 
 
 @settings(max_examples=60, deadline=None)
-@given(matrices, st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]))
-def test_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once):
+@given(matrices, st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]), threads_or_one)
+def test_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once, threads):
     count, queries, dimension, seed = shape
     generator = np.random.default_rng(seed)
     gallery = generator.integers(-1, 2, (count, dimension)).astype(np.float32)
     query = generator.integers(-1, 2, (queries, dimension)).astype(np.float32)
     role = generator.choice(3, size=(queries, count), p=[0.7, 0.15, 0.15])
     with pytest.MonkeyPatch.context() as patch:
-        small_blocks(patch, block_rows, scores_at_once)
+        small_blocks(patch, block_rows, scores_at_once, threads)
         found = ranks(ArrayGallery(gallery), query, np.nonzero(role == 1), np.nonzero(role == 2))
     scores = query @ gallery.T
     np.testing.assert_array_equal(found.top, scores.argmax(axis=1))
@@ -68,15 +71,15 @@ def test_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once):
 
 
 @settings(max_examples=60, deadline=None)
-@given(matrices, st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]))
-def test_reverse_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once):
+@given(matrices, st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]), threads_or_one)
+def test_reverse_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once, threads):
     count, queries, dimension, seed = shape
     generator = np.random.default_rng(seed)
     gallery = generator.integers(-1, 2, (count, dimension)).astype(np.float32)
     query = generator.integers(-1, 2, (queries, dimension)).astype(np.float32)
     role = generator.choice(3, size=(queries, count), p=[0.7, 0.15, 0.15])
     with pytest.MonkeyPatch.context() as patch:
-        small_blocks(patch, block_rows, scores_at_once)
+        small_blocks(patch, block_rows, scores_at_once, threads)
         found = reverse_ranks(ArrayGallery(gallery), query, np.nonzero(role == 1), np.nonzero(role == 2))
     scores = query @ gallery.T
     np.testing.assert_array_equal(found.top, scores.argmax(axis=0))
@@ -132,11 +135,32 @@ def test_no_gallery_and_no_queries():
     assert rows.shape == (0, 3)
 
 
-def test_scores_that_are_not_finite_are_refused():
-    gallery = np.ones((10, 4), np.float16)
-    gallery[3, 2] = np.inf
-    with pytest.raises(InputError, match="not finite"):
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("row", [3, 77])
+def test_scores_that_are_not_finite_are_refused(bad, row, threads, monkeypatch):
+    small_blocks(monkeypatch, 10, threads=threads)
+    gallery = np.ones((80, 4), np.float16)
+    gallery[row, 2] = bad
+    before = threadpool_info()
+    with pytest.raises(InputError, match=f"not finite in rows {row // 10 * 10} to"):
         search(ArrayGallery(gallery), np.ones((1, 4)), 3)
+    assert threadpool_info() == before
+
+
+def test_threads_do_not_change_the_result(monkeypatch):
+    generator = np.random.default_rng(5)
+    gallery, queries = (generator.normal(size=(count, 32)).astype(np.float32) for count in (1000, 70))
+    pairs = np.arange(70), generator.integers(0, 1000, 70)
+    found = []
+    for threads in (1, 2, 7):
+        small_blocks(monkeypatch, 64, threads=threads)
+        found.append((search(ArrayGallery(gallery), queries, 5), ranks(ArrayGallery(gallery), queries, pairs)))
+    for (rows, scores), ranked in found[1:]:
+        np.testing.assert_array_equal(rows, found[0][0][0])
+        np.testing.assert_allclose(scores, found[0][0][1], rtol=1e-6)
+        np.testing.assert_array_equal(ranked.exact, found[0][1].exact)
+        np.testing.assert_array_equal(ranked.top, found[0][1].top)
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cvgeo.geometry.geodesy import move
+from cvgeo.retrieval import exact
 from cvgeo.retrieval.exact import ArrayGallery, search
 from cvgeo.retrieval.heading import RollingScorer
 from cvgeo.retrieval.probability import (
@@ -26,8 +27,10 @@ def literal_softmax(scores, sharpness):
     return [part / sum(parts) for part in parts]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("rolled", [False, True])
-def test_streamed_sums_are_those_of_a_full_softmax(rolled):
+def test_streamed_sums_are_those_of_a_full_softmax(rolled, threads, monkeypatch):
+    monkeypatch.setattr(exact.torch, "get_num_threads", lambda: threads)
     generator = np.random.default_rng(0)
     # More rows than a block holds.
     tiles, queries = unit(generator, 9000, 16), unit(generator, 5, 16)
@@ -35,7 +38,7 @@ def test_streamed_sums_are_those_of_a_full_softmax(rolled):
     full = np.stack([np.roll(queries.reshape(5, 4, 4), turn, axis=1).reshape(5, 16) @ tiles.T for turn in range(4)])
     full = full.max(axis=0) if rolled else full[0]
     sums = LogSums(np.tile([3.0, 40.0, 300.0], (5, 1)))
-    rows, scores = search(ArrayGallery(tiles), scorer, 7, sums.add)
+    rows, scores = search(ArrayGallery(tiles), scorer, 7, sums)
     for number, sharpness in enumerate((3.0, 40.0, 300.0)):
         shares = np.exp(sharpness * scores - sums.values()[:, [number]])
         for query in range(5):
@@ -48,11 +51,11 @@ def test_hidden_rows_are_as_if_they_were_not_there():
     tiles, queries = unit(generator, 300, 8), unit(generator, 3, 8)
     best = search(ArrayGallery(tiles), queries, 1)[0][:, 0]
     sums = LogSums(np.full((3, 1), 20.0))
-    rows, scores = search(ArrayGallery(tiles), queries, 5, sums.add, (np.arange(3), best))
+    rows, scores = search(ArrayGallery(tiles), queries, 5, sums, (np.arange(3), best))
     for query in range(3):
         left = np.delete(np.arange(300), best[query])
         alone = LogSums(np.full((1, 1), 20.0))
-        expected, kept = search(ArrayGallery(tiles[left]), queries[[query]], 5, alone.add)
+        expected, kept = search(ArrayGallery(tiles[left]), queries[[query]], 5, alone)
         assert rows[query].tolist() == left[expected[0]].tolist()
         np.testing.assert_allclose(scores[query], kept[0], rtol=1e-6)
         np.testing.assert_allclose(sums.values()[query], alone.values()[0], rtol=1e-6)

@@ -18,7 +18,7 @@ from cvgeo.geometry.opencv import import_cv2
 from cvgeo.geometry.shapes import GeometryError
 
 STRETCH_PERCENTILES = (0.5, 99.5)  # of a sample: what becomes black and white where samples are not 8 bits wide
-CACHE_MB = "128"  # of decoded blocks that GDAL keeps; a share of all memory otherwise
+CACHE_MB = "64"  # of decoded blocks that GDAL keeps; a share of all memory otherwise
 
 
 class RasterSource(Source):

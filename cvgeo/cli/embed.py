@@ -158,21 +158,23 @@ def embed(
     carried_out = EmbedOptions(batch_size, device, jobs, part_rows, join, overwrite, skip_missing, allow_mismatch)
     carried_out.prune, carried_out.shard, carried_out.storage = prune, part, storage and storage.value
     asked = {"dataset": dataset, "split": split, "view": view.value, "weights": weights, "stated": stated}
-    asked |= {"model": reference_from(model, "checkpoint"), "azimuth": azimuth}
+    asked |= {"model": reference_from(model, "checkpoint"), "azimuth": azimuth, "options": carried_out}
     names = list(names_from(pictures or [], null))
     reporter.now(f"opening {dataset or 'the pictures'} and {asked['model']}")
-    record = run_embedding(names, output, reporter=reporter, options=carried_out, **asked)
-    _show(record, format, json)
-    return _concluded(record, prune, reporter)
+    record = run_embedding(names, output, reporter=reporter, **asked)
+    return _concluded(record, prune, reporter, format, json)
 
 
-def _concluded(record: dict[str, Any], pruned: bool, reporter: ConsoleReporter) -> int:
-    """How many pictures have a row now; how many of which kind is told."""
+def _concluded(
+    record: dict[str, Any], pruned: bool, reporter: ConsoleReporter, format: options.OutputFormat | None, json: bool
+) -> int:
+    """How many pictures have a row now; the record is shown, and told how many are of which kind."""
     from cvgeo.training.ranks import is_first
 
-    kinds = ("new", "reused", "failed", *(["pruned"] if pruned else []))
-    rows = ", ".join(f"{record[kind]} {kind}" for kind in kinds)
     if is_first():
+        _show(record, format, json)
+        kinds = ("new", "reused", "failed", *(["pruned"] if pruned else []))
+        rows = ", ".join(f"{record[kind]} {kind}" for kind in kinds)
         reporter.note(f"{record['rows']} rows ({rows}) in {record['store']}")
     return record["new"] + record["reused"]
 
@@ -213,10 +215,6 @@ def _shard(text: str | None, prune: bool) -> StoreShard | None:
 
 
 def _show(record: dict[str, Any], format: options.OutputFormat | None, json: bool) -> None:
-    from cvgeo.training.ranks import is_first
-
-    if not is_first():
-        return
     if format is None and chosen_format(format, json) is options.OutputFormat.TABLE:
         print_line(record["store"])
     else:

@@ -105,6 +105,8 @@ class EmbeddingStore:
         return min(file.version for file in self._files)
 
     def _open_files(self) -> list[RowFile]:
+        if self.path.is_dir():
+            raise InputError("is a folder, not an embedding store", path=self.path, mend="name an .h5 file")
         for _ in range(20):
             parts = _numbered_parts(self.path)
             files: list[RowFile] = []

@@ -225,6 +225,8 @@ def test_foreign_and_missing_files(path):
         file["x"] = 1
     with pytest.raises(InputError, match="not an embedding store"):
         EmbeddingStore(path)
+    with pytest.raises(InputError, match="is a folder, not an embedding store"):
+        EmbeddingStore(path.parent)
     with pytest.raises(OutputError, match="folder"), writing(path.parent, HEADER):
         pass
 

@@ -81,6 +81,22 @@ def scorers(generator: np.random.Generator) -> dict[str, Scorer]:
     }
 
 
+class Largest:
+    """Keeps the largest number of scores that it is shown at once."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def fresh(self) -> Largest:
+        return Largest()
+
+    def add(self, some: slice, scores: np.ndarray) -> None:
+        self.size = max(self.size, scores.size)
+
+    def join(self, other: Largest) -> None:
+        self.size = max(self.size, other.size)
+
+
 @pytest.mark.parametrize("kind", ["plain", "variants", "rolls", "fused"])
 def test_a_limit_changes_no_result(kind: str, unlimited: None, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
@@ -88,13 +104,13 @@ def test_a_limit_changes_no_result(kind: str, unlimited: None, monkeypatch: pyte
     scorer, found = scorers(generator)[kind], []
     for limit in (None, 100_000):
         limit_memory(limit)
-        shown: list[int] = []
-        rows, scores = search(gallery, scorer, 7, lambda some, block, shown=shown: shown.append(block.size))
+        shown = Largest()
+        rows, scores = search(gallery, scorer, 7, shown)
         one = [rows, scores]
         if kind != "fused":
             ranked = ranks(gallery, scorer, (np.arange(40), np.arange(40) * 3))
             one += [ranked.exact, ranked.top, ranked.best_score]
-        found.append((one, max(shown)))
+        found.append((one, shown.size))
     (usual, largest), (bounded, smaller) = found
     assert smaller * scorer.scores_a_pair <= 100_000 < largest * 24 * scorer.scores_a_pair
     for first, second in zip(usual, bounded, strict=True):

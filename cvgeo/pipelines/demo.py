@@ -50,7 +50,7 @@ def _prepare(
     )
     yield Step(
         "cut an aerial tile around each panorama",
-        ["build-dataset", "pairs", f"{world}/panoramas", "--aerial", f"{world}/ortho.tif", "-o", data]
+        ["build-dataset", "pairs", _named(f"{world}/panoramas"), "--aerial", f"{world}/ortho.tif", "-o", data]
         + ["--tile-metres", "60", "--tile-size", "256", "--val-share", "0.06", "--test-share", "0.25"]
         + ["--apart", "10", "--seed", str(seed)],
     )
@@ -73,10 +73,24 @@ def _prepare(
     )
 
 
+def _named(path: str) -> str:
+    """A path that no program takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
+
+
 def _search(folder: Path, panorama: Path, device: str) -> Step:
     return Step(
         "locate one held-out panorama",
-        ["search", str(panorama), "--store", str(folder / "tiles.h5"), "--device", device, "--format", "geojson"]
+        [
+            "search",
+            _named(str(panorama)),
+            "--store",
+            str(folder / "tiles.h5"),
+            "--device",
+            device,
+            "--format",
+            "geojson",
+        ]
         + ["--sheet", str(folder / "sheet.png"), "--map", str(folder / "map.png")]
         + ["--ortho", str(folder / "world" / "ortho.tif")],
         str(folder / "result.geojson"),

@@ -49,21 +49,26 @@ def test_search_equals_the_full_matrix(shape, k, block_rows, scores_at_once, thr
     np.testing.assert_array_equal(scores, expected_scores)
 
 
-@settings(max_examples=60, deadline=None)
-@given(matrices, st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]), threads_or_one)
-def test_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once, threads):
+def ranked_in_blocks(ranking, shape, *blocks):
+    """What a ranking finds of drawn queries and tiles in small blocks, all scores (Q, N), and the roles (Q, N)."""
     count, queries, dimension, seed = shape
     generator = np.random.default_rng(seed)
     gallery = generator.integers(-1, 2, (count, dimension)).astype(np.float32)
     query = generator.integers(-1, 2, (queries, dimension)).astype(np.float32)
     role = generator.choice(3, size=(queries, count), p=[0.7, 0.15, 0.15])
     with pytest.MonkeyPatch.context() as patch:
-        small_blocks(patch, block_rows, scores_at_once, threads)
-        found = ranks(ArrayGallery(gallery), query, np.nonzero(role == 1), np.nonzero(role == 2))
-    scores = query @ gallery.T
+        small_blocks(patch, *blocks)
+        found = ranking(ArrayGallery(gallery), query, np.nonzero(role == 1), np.nonzero(role == 2))
+    return found, query @ gallery.T, role
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrices, st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]), threads_or_one)
+def test_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once, threads):
+    found, scores, role = ranked_in_blocks(ranks, shape, block_rows, scores_at_once, threads)
     np.testing.assert_array_equal(found.top, scores.argmax(axis=1))
     np.testing.assert_array_equal(found.top_score, scores.max(axis=1))
-    for number in range(queries):
+    for number in range(len(role)):
         positive = set(np.flatnonzero(role[number] == 1).tolist())
         semi = set(np.flatnonzero(role[number] == 2).tolist())
         assert found.exact[number] == naive_rank(scores[number], positive)
@@ -73,18 +78,10 @@ def test_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once, threads)
 @settings(max_examples=60, deadline=None)
 @given(matrices, st.integers(1, 17), st.sampled_from([1, 64, 1 << 22]), threads_or_one)
 def test_reverse_ranks_equal_the_full_matrix(shape, block_rows, scores_at_once, threads):
-    count, queries, dimension, seed = shape
-    generator = np.random.default_rng(seed)
-    gallery = generator.integers(-1, 2, (count, dimension)).astype(np.float32)
-    query = generator.integers(-1, 2, (queries, dimension)).astype(np.float32)
-    role = generator.choice(3, size=(queries, count), p=[0.7, 0.15, 0.15])
-    with pytest.MonkeyPatch.context() as patch:
-        small_blocks(patch, block_rows, scores_at_once, threads)
-        found = reverse_ranks(ArrayGallery(gallery), query, np.nonzero(role == 1), np.nonzero(role == 2))
-    scores = query @ gallery.T
+    found, scores, role = ranked_in_blocks(reverse_ranks, shape, block_rows, scores_at_once, threads)
     np.testing.assert_array_equal(found.top, scores.argmax(axis=0))
     np.testing.assert_array_equal(found.top_score, scores.max(axis=0))
-    for number in range(count):
+    for number in range(role.shape[1]):
         positive, semi = (set(np.flatnonzero(role[:, number] == kind).tolist()) for kind in (1, 2))
         assert found.exact[number] == naive_rank(scores[:, number], positive)
         assert found.masked[number] == naive_rank(scores[:, number], positive, semi)

@@ -165,18 +165,6 @@ def furnished(
     return workshop
 
 
-TOY_SETTINGS = """
-device = "cpu"
-jobs = 1
-[train]
-epochs = 1
-batch-size = 2
-threads = 1
-set = ["model.view.ground_height=16", "model.view.ground_width=64", "model.view.aerial_height=16",
-       "model.view.aerial_width=64", "model.backbone_options.width=8", "model.aggregator_options.columns=4"]
-"""
-
-
 @dataclass
 class Toys:
     """Files to take, by what stands behind their name, and the environment in which `cvgeo` is the program."""
@@ -187,7 +175,7 @@ class Toys:
     def called(self, name: bytes, folder: Path) -> Path:
         """A folder with the files, called `name` and what they are."""
         folder.mkdir()
-        (folder / "cvgeo.toml").write_text(TOY_SETTINGS)
+        (folder / "cvgeo.toml").write_text(SETTINGS)
         for end, path in self.files.items():
             target = os.path.join(os.fsencode(folder), name + end.encode())
             shutil.copytree(path, os.fsdecode(target)) if path.is_dir() else shutil.copy(path, os.fsdecode(target))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
-import time
 
 import pytest
 
 from cvgeo.cli.app import COMMANDS
+from tests.cli.terminal import in_terminal, plain
 
 pytestmark = pytest.mark.slow  # fifteen commands, each called many times
 
@@ -55,29 +52,9 @@ def line(furnished, tmp_path):
     return write
 
 
-def plain(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
-
-
-def in_terminal(workshop, line: str, seconds: float = 120, **variables: str) -> tuple[int, str]:
-    """Run a line in a pseudo-terminal; its status and all that it showed."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(workshop.folder)
-        os.execvpe("bash", ["bash", "-c", line], workshop.environment | {"TERM": "xterm"} | variables)
-    output, end = b"", time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not select.select([terminal], [], [], 0.1)[0]:
-            continue
-        try:
-            part = os.read(terminal, 65536)
-        except OSError:
-            break
-        if not part:
-            break
-        output += part
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), output.decode(errors="replace")
+def shown(workshop, line: str, columns: int = 80, **variables: str) -> tuple[int, str]:
+    """Run a line in a terminal; its status and all that it showed."""
+    return in_terminal(["bash", "-c", line], workshop.environment | variables, workshop.folder, columns)
 
 
 def test_every_command_has_a_call():
@@ -114,8 +91,7 @@ def test_streams_that_are_closed_full_or_left(furnished, line, name):
 @pytest.mark.parametrize("columns", [40, 20])
 @each(TABLES)
 def test_tables_in_narrow_terminals(furnished, line, name, columns):
-    script = f"stty cols {columns}; {line(name)} 2>/dev/null"
-    status, text = in_terminal(furnished, script, COLUMNS=str(columns))
+    status, text = shown(furnished, f"{line(name)} 2>/dev/null", columns)
     lines = plain(text).splitlines()
     assert status == 0, text
     assert len(lines) >= 1
@@ -126,7 +102,7 @@ def test_tables_in_narrow_terminals(furnished, line, name, columns):
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 @each(TABLES)
 def test_nothing_is_dressed_where_that_is_not_wanted(furnished, line, name, variables):
-    status, text = in_terminal(furnished, line(name), **variables)
+    status, text = shown(furnished, line(name), **variables)
     assert status == 0, text
     coloured = [one for one in re.findall(r"\x1b\[([0-9;]*)m", text) if one not in ("", "0", "1", "2")]
     assert not coloured if "NO_COLOR" in variables else "\x1b" not in text
@@ -134,7 +110,7 @@ def test_nothing_is_dressed_where_that_is_not_wanted(furnished, line, name, vari
 
 @each(NAMES)
 def test_help_in_narrow_terminals(furnished, name):
-    status, text = in_terminal(furnished, f"stty cols 40; cvgeo {name} --help", COLUMNS="40", NO_COLOR="1")
+    status, text = shown(furnished, f"cvgeo {name} --help", 40, NO_COLOR="1")
     assert status == 0 and "\x1b" not in text
     words = [one for one in text.splitlines() if not one.startswith("  $ ")]
     assert max(map(len, words)) <= 40, max(words, key=len)

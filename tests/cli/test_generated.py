@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ import typer
 
 from cvgeo.cli import _generate, _manual, app
 from cvgeo.cli.pages import Page
+from tests.cli.terminal import INTERRUPT, Terminal, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPLETIONS = ROOT / "completions"
@@ -129,27 +127,15 @@ def fish(line: str) -> list[str]:
 
 def zsh(line: str, wanted: list[str], folder: Path) -> str:
     """What an interactive zsh shows after the line and two tabs, until all that is wanted is there or 10 s are over."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ.update(TERM="dumb", HOME=str(folder))
-        os.execvp("zsh", ["zsh", "-f", "-i"])
-
-    def read(*until: str) -> str:
-        output, end = b"", time.monotonic() + 10
-        while time.monotonic() < end and not all(word.encode() in output for word in until):
-            if select.select([terminal], [], [], 0.05)[0]:
-                output += os.read(terminal, 65536)
-        return re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]|\x07", b"", output).decode(errors="replace")
-
-    setup = f"stty cols 100; fpath=({COMPLETIONS} $fpath); autoload -Uz compinit; compinit -u -D; print READ''Y\n"
-    os.write(terminal, setup.encode())
-    read("READY\r\n")
-    os.write(terminal, line.encode() + b"\t\t")
-    output = read(*wanted)
-    os.write(terminal, b"\x03")
-    os.close(terminal)
-    os.waitpid(child, 0)
-    return output
+    environment = {**os.environ, "TERM": "dumb", "HOME": str(folder)}
+    with Terminal(["zsh", "-f", "-i"], environment, Path.cwd(), columns=100) as terminal:
+        terminal.type(f"fpath=({COMPLETIONS} $fpath); autoload -Uz compinit; compinit -u -D; print READ''Y\n")
+        assert terminal.read("READY\r\n")
+        before = len(terminal.text)
+        terminal.type(f"{line}\t\t")
+        terminal.read(*wanted, seconds=10)
+        terminal.type(INTERRUPT)
+        return plain(terminal.text[before:])
 
 
 COMMANDS = sorted({page.name.split()[0] for page in PAGES})

@@ -37,8 +37,6 @@ def _tell(text: str) -> None:
 def _handle(number: int, frame: FrameType | None) -> None:
     status = _STATUS[signal.Signals(number)]
     if _stopped_by:
-        if os.isatty(2):
-            os.write(2, b"\x1b[?25h")  # a progress bar hides the cursor
         _stop_workers(hard=True)
         os._exit(status)
     _stopped_by.append(number)

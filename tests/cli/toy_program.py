@@ -114,13 +114,22 @@ def ponder(seconds: float = 2.0, *, reporter: ConsoleReporter) -> int:
     return write_records([{"seconds": seconds}], options.OutputFormat.JSONL)
 
 
+def climb(name: str = "climbing", steps: int = 20, *, reporter: ConsoleReporter) -> int:
+    """Show bars, one within the other."""
+    for _ in reporter.track(range(2), "floors"):
+        for _ in reporter.track(range(steps), name):
+            time.sleep(0.05)
+        reporter.note("a floor higher")
+    return write_records([{"floors": 2}], options.OutputFormat.JSONL)
+
+
 def busy(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.01)
 
 
-for command in (show, fail, lines, ponder, work):
+for command in (show, fail, lines, ponder, climb, work):
     app.add(command.__name__, command, sys.modules[__name__])
 app.GROUPS["group"] = "A group."
 app.add("group show", show, sys.modules[__name__])

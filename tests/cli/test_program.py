@@ -217,6 +217,13 @@ class TestTerminal:
         assert "\x1b[31m" not in output
         assert all(len(line) < 60 for line in output.splitlines() if "\x1b" not in line)
 
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "koi8-r"])
+    def test_letters_that_the_locale_has_not(self, toy_words, environment, tmp_path, encoding):
+        words = [*toy_words, "show", b"caf\xe9 \xe4\xb8\xad", "--format", "table"]
+        status, output = in_terminal(words, environment | {"PYTHONIOENCODING": encoding}, tmp_path)
+        assert status == 0 and "Traceback" not in output
+        assert "\\u4e2d" in output and (encoding == "koi8-r" or "-----" in output)
+
     @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
     def test_plain_help(self, toy_words, environment, tmp_path, variables):
         status, output = in_terminal([*toy_words, "show", "--help"], environment | variables, tmp_path)

@@ -54,7 +54,7 @@ Dataset = Annotated[
 Area = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="SOURCE",
+        metavar="IMAGERY",
         help="Aerial imagery, as build-dataset tiles takes it, in place of --dataset: train on pairs that are drawn of "
         "it, see build-dataset area.",
     ),

@@ -21,6 +21,7 @@ from cvgeo import __version__
 from cvgeo.cli import log, stopping
 from cvgeo.cli.console import ConsoleReporter, clean, say
 from cvgeo.cli.pages import GENERAL, HELP, Page, page_of, show_help, usage_line
+from cvgeo.cli.stdin import check_streams
 from cvgeo.cli.waiting import waiting
 from cvgeo.errors import CvgeoError, CvgeoWarning, ExitStatus, explain_os_error
 from cvgeo.memory import keep_freed_memory
@@ -242,7 +243,8 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command whose expected errors become one line on stderr and an exit status.
 
     The command takes a `reporter` keyword and returns how many items it did; with failures that makes status 5, or 3
-    where nothing was done. A command that returns None is done.
+    where nothing was done. A command that returns None is done. STDIN and STDOUT of its module are the parameters for
+    which `-` may stand; for any other file it is refused.
     """
     signed = _signed(command)
 
@@ -255,6 +257,9 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         if not reporter.quiet:
             waiting.start()
         with _explained(debug or context.obj["debug"]):
+            module = sys.modules[command.__module__]
+            streams = getattr(module, "STDIN", ()), getattr(module, "STDOUT", ())
+            check_streams(_page(_name(context)), {**options, "log_file": log_file}, *streams)
             if logged := log_file or context.obj["log_file"]:
                 log.start(logged, _name(context), clean(options), lambda text: say(f"cvgeo: {text}"))
             done = signed(reporter=reporter, **options)

@@ -39,6 +39,7 @@ FILES = [
     ("CACHE/areas/", "the pairs drawn for --area; may be removed at any time"),
     ("CACHE/packs/", "packs (--pack), one for each data set and size of views; may be removed at any time"),
 ]
+STDIN = ("dataset",)
 ENVIRONMENT = [("CVGEO_CACHE", "folder of packs and of drawn pairs")]
 
 Dataset = Annotated[

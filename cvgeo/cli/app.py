@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import ParameterInfo
 
 from cvgeo import __version__
 from cvgeo.cli import log, stopping
@@ -226,6 +227,9 @@ def _signed(command: Callable[..., Any]) -> Callable[..., Any]:
     shared = {"quiet": (Quiet, False), "debug": (Debug, False), "log_file": (LogFile, None)}
     parameters = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "reporter"]
     keyword = inspect.Parameter.KEYWORD_ONLY
+    for info in (note for p in parameters for note in get_args(p.annotation) if isinstance(note, ParameterInfo)):
+        # What may not be read is an input at fault, not the call: told where it is read.
+        info.readable = False
     added = [inspect.Parameter(name, keyword, default=usual, annotation=kind) for name, (kind, usual) in shared.items()]
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     everything = [context, *(p.replace(kind=keyword) for p in parameters), *added]

@@ -83,20 +83,18 @@ def test_records_go_to_stdout_and_all_else_to_stderr(furnished, line, name):
 
 @each([name for name in NAMES if name != "demo"])  # minutes, and made of the others
 def test_streams_that_are_closed_full_or_left(furnished, line, name):
-    """One call each: its reader gone, stdout full, stdin, stdout and stderr closed, and all three."""
+    """One call each: its reader gone, stdout full, stdin and stdout closed, stdin and stderr closed."""
     script = f"""
         {line(name)} | true; echo left ${{PIPESTATUS[0]}} >&2
         {line(name)} >/dev/full; echo full $? >&2
-        {line(name)} <&- >/dev/null; echo unfed $? >&2
-        {line(name)} >&-; echo mute $? >&2
-        {line(name)} 2>&- >/dev/null; echo unheard $? >&2
-        {line(name)} <&- >&- 2>&-; echo alone $? >&2
+        {line(name)} <&- >&-; echo mute $? >&2
+        {line(name)} <&- 2>&- >/dev/null; echo unheard $? >&2
     """
     done = furnished.shell(script)
     lines = [one for one in done.stderr.splitlines() if not one.startswith("cvgeo: ") or "cannot write" in one]
     full = "cvgeo: standard output: cannot write: no space left on device; free some space or name another folder"
     written = ["left 141", full, "full 1"] if name != "build-dataset check" else ["left 0", "full 0"]
-    assert lines == [*written, "unfed 0", "mute 0", "unheard 0", "alone 0"]
+    assert lines == [*written, "mute 0", "unheard 0"]
     assert done.stdout == ""
 
 
@@ -147,11 +145,10 @@ def test_suspended_and_continued(furnished, line, name):
         assert "Traceback" not in terminal.text
 
 
-@pytest.mark.parametrize("locale", ["C", "POSIX"])
 @each([name for name in NAMES if name != "demo"])
-def test_a_locale_without_letters(furnished, line, tmp_path, name, locale):
+def test_a_locale_without_letters(furnished, line, tmp_path, name):
     """The program itself, Python's own way around such a locale off: bytes pass, in words and in what is written."""
-    variables = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     made = line(name).replace(str(tmp_path), f"{tmp_path}/東京 é")
     (tmp_path / "東京 é").mkdir()
     script = re.sub(r"(\S*東京 é\S*)", r"'\1'", made)
@@ -159,8 +156,6 @@ def test_a_locale_without_letters(furnished, line, tmp_path, name, locale):
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr.decode()
     records = [json.loads(one) for one in done.stdout.splitlines()]
     assert records or name == "build-dataset check"
-    status, text = shown(furnished, f"{line(name)} 2>/dev/null", PYTHONIOENCODING="ascii", **variables)
-    assert status == 0 and "Traceback" not in text, text
 
 
 @each(NAMES)

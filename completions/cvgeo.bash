@@ -3,21 +3,27 @@
 _cvgeo_datasets() {
     local folder
     for folder in "${CVGEO_DATA:-${XDG_DATA_HOME:-$HOME/.local/share}/cvgeo}"/*/; do
-        [ -d "$folder" ] && folder="${folder%/}" && printf '%s ' "${folder##*/}"
+        folder="${folder%/}" folder="${folder##*/}"
+        [[ "$folder" == "*" || "$folder" != "$current"* ]] || printf '%s\n' "$folder"
     done
 }
 
-_cvgeo_offer() {
-    local IFS=$' \n'
-    COMPREPLY=($(compgen -W "$1" -- "$current"))
-    IFS=$'\n'
+_cvgeo_offered() {
+    if [ "$1" = datasets ]; then
+        _cvgeo_datasets
+    else
+        compgen -W "$1" -- "$current"
+    fi
     case "$2" in
-        file) COMPREPLY+=($(compgen -f -- "$current")) ;;
-        folder) COMPREPLY+=($(compgen -d -- "$current")) ;;
-        store) COMPREPLY+=($(compgen -f -X '!*.h5' -- "$current") $(compgen -d -- "$current")) ;;
+        file) compgen -f -- "$current" ;;
+        folder) compgen -d -- "$current" ;;
+        store) compgen -f -X '!*.h5' -- "$current"; compgen -d -- "$current" ;;
     esac
+}
+
+_cvgeo_offer() {
     # A data set and a folder may have the same name.
-    [ ${#COMPREPLY[@]} -gt 0 ] && COMPREPLY=($(printf '%s\n' "${COMPREPLY[@]}" | sort -u))
+    mapfile -t COMPREPLY < <(_cvgeo_offered "$1" "$2" | sort -u)
     [ -n "$2" ] && compopt -o filenames 2>/dev/null
     [ "$2" = file ] || compopt +o default 2>/dev/null
 }
@@ -61,7 +67,7 @@ _cvgeo_completion() {
         "polar/-j"|"polar/--jobs") compopt +o default 2>/dev/null; return ;;
         "polar/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset pairs/--aerial") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "build-dataset pairs/-o"|"build-dataset pairs/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "build-dataset pairs/-o"|"build-dataset pairs/--output") names="" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset pairs/--positions") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset pairs/--tile-metres") compopt +o default 2>/dev/null; return ;;
         "build-dataset pairs/--tile-size") compopt +o default 2>/dev/null; return ;;
@@ -86,7 +92,7 @@ _cvgeo_completion() {
         "build-dataset pairs/--format") choices="table jsonl csv geojson" ;;
         "build-dataset pairs/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset tiles/--aerial") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "build-dataset tiles/-o"|"build-dataset tiles/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "build-dataset tiles/-o"|"build-dataset tiles/--output") names="" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset tiles/--tile-metres") compopt +o default 2>/dev/null; return ;;
         "build-dataset tiles/--tile-size") compopt +o default 2>/dev/null; return ;;
         "build-dataset tiles/--gsd") compopt +o default 2>/dev/null; return ;;
@@ -102,7 +108,7 @@ _cvgeo_completion() {
         "build-dataset tiles/--format") choices="table jsonl csv geojson" ;;
         "build-dataset tiles/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset area/--aerial") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "build-dataset area/-o"|"build-dataset area/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "build-dataset area/-o"|"build-dataset area/--output") names="" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset area/--tile-metres") compopt +o default 2>/dev/null; return ;;
         "build-dataset area/--tile-size") compopt +o default 2>/dev/null; return ;;
         "build-dataset area/--gsd") compopt +o default 2>/dev/null; return ;;
@@ -122,7 +128,7 @@ _cvgeo_completion() {
         "build-dataset area/-j"|"build-dataset area/--jobs") compopt +o default 2>/dev/null; return ;;
         "build-dataset area/--format") choices="table jsonl csv geojson" ;;
         "build-dataset area/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "build-dataset world/-o"|"build-dataset world/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "build-dataset world/-o"|"build-dataset world/--output") names="" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "build-dataset world/--size-km") compopt +o default 2>/dev/null; return ;;
         "build-dataset world/--preset") choices="aligned offcentre limited terrain" ;;
         "build-dataset world/--panoramas") compopt +o default 2>/dev/null; return ;;
@@ -136,13 +142,13 @@ _cvgeo_completion() {
         "build-dataset check/-j"|"build-dataset check/--jobs") compopt +o default 2>/dev/null; return ;;
         "build-dataset check/--format") choices="table jsonl csv geojson" ;;
         "build-dataset check/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "train/-d"|"train/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
-        "train/--area") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "train/-d"|"train/--dataset") names="datasets" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
+        "train/--area") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "train/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "train/--recipe") names="any-view cai demo dsm geodtr paper paper-small safa safa_mining sample4geo strong synthetic vigor" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "train/--weights") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "train/--set") compopt +o default 2>/dev/null; return ;;
-        "train/-o"|"train/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "train/-o"|"train/--output") names="" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "train/--epochs") compopt +o default 2>/dev/null; return ;;
         "train/--batch-size") compopt +o default 2>/dev/null; return ;;
         "train/--seed") compopt +o default 2>/dev/null; return ;;
@@ -156,7 +162,7 @@ _cvgeo_completion() {
         "train/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "embed/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "embed/-o"|"embed/--output") names="" files="store"; _cvgeo_offer "$names" "$files"; return ;;
-        "embed/-d"|"embed/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
+        "embed/-d"|"embed/--dataset") names="datasets" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "embed/--split") compopt +o default 2>/dev/null; return ;;
         "embed/--view") choices="aerial ground" ;;
         "embed/--weights") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
@@ -180,7 +186,7 @@ _cvgeo_completion() {
         "index/--kind") choices="faiss milvus" ;;
         "index/--structure") choices="auto hnsw ivfpq" ;;
         "index/--pca") compopt +o default 2>/dev/null; return ;;
-        "index/--milvus") compopt +o default 2>/dev/null; return ;;
+        "index/--milvus") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "index/--collection") compopt +o default 2>/dev/null; return ;;
         "index/--format") choices="table jsonl csv geojson" ;;
         "index/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
@@ -205,13 +211,13 @@ _cvgeo_completion() {
         "search/--map") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--ortho") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--index") choices="auto exact faiss milvus" ;;
-        "search/--milvus") compopt +o default 2>/dev/null; return ;;
+        "search/--milvus") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "search/--device") names="auto cpu cuda" files=""; _cvgeo_offer "$names" "$files"; return ;;
         "search/--threads") compopt +o default 2>/dev/null; return ;;
         "search/--memory") compopt +o default 2>/dev/null; return ;;
         "search/--format") choices="table jsonl csv geojson" ;;
         "search/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "evaluate/-d"|"evaluate/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
+        "evaluate/-d"|"evaluate/--dataset") names="datasets" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--weights") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--split") compopt +o default 2>/dev/null; return ;;
@@ -224,7 +230,7 @@ _cvgeo_completion() {
         "evaluate/--azimuth") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--seed") compopt +o default 2>/dev/null; return ;;
         "evaluate/--per-query") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "evaluate/--distractors") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
+        "evaluate/--distractors") names="datasets" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--against") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "evaluate/--batch-size") compopt +o default 2>/dev/null; return ;;
         "evaluate/--device") names="auto cpu cuda" files=""; _cvgeo_offer "$names" "$files"; return ;;
@@ -233,8 +239,8 @@ _cvgeo_completion() {
         "evaluate/--memory") compopt +o default 2>/dev/null; return ;;
         "evaluate/--format") choices="table jsonl csv geojson" ;;
         "evaluate/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "ablate/-d"|"ablate/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
-        "ablate/-o"|"ablate/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "ablate/-d"|"ablate/--dataset") names="datasets" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
+        "ablate/-o"|"ablate/--output") names="" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "ablate/--table") names="1 2 3 4 5 small" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "ablate/--vary") compopt +o default 2>/dev/null; return ;;
         "ablate/--reference") compopt +o default 2>/dev/null; return ;;
@@ -254,13 +260,13 @@ _cvgeo_completion() {
         "ablate/--format") choices="table jsonl csv geojson" ;;
         "ablate/--log-file") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "heatmap/--model") names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "heatmap/-d"|"heatmap/--dataset") names="$(_cvgeo_datasets)" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
+        "heatmap/-d"|"heatmap/--dataset") names="datasets" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "heatmap/--store") names="" files="store"; _cvgeo_offer "$names" "$files"; return ;;
         "heatmap/--tile") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "heatmap/--kind") choices="gradcam attention points relation" ;;
         "heatmap/--at") compopt +o default 2>/dev/null; return ;;
         "heatmap/-o"|"heatmap/--output") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
-        "heatmap/--geotiff") names="" files="file"; _cvgeo_offer "$names" "$files"; return ;;
+        "heatmap/--geotiff") names="" files="folder"; _cvgeo_offer "$names" "$files"; return ;;
         "heatmap/--weights") names="imagenet lite none" files="file"; _cvgeo_offer "$names" "$files"; return ;;
         "heatmap/--heading") compopt +o default 2>/dev/null; return ;;
         "heatmap/--hfov") compopt +o default 2>/dev/null; return ;;
@@ -291,11 +297,11 @@ _cvgeo_completion() {
         "") options="--version -q --quiet --debug --log-file -h --help" commands="polar build-dataset train embed index search evaluate ablate heatmap models info config demo" ;;
         "polar") options="-o --output --height --width --convention --heading -0 --null --overwrite -j --jobs --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "build-dataset") options="-h --help" commands="pairs tiles area world check" ;;
-        "build-dataset pairs") options="--aerial -o --output --positions --tile-metres --tile-size --gsd --offcentre --step --val-share --test-share --apart --random-split --declination --heading --hfov --projection --pitch --roll --min-valid --link --zoom --tms --rate --name --attribution --seed --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
+        "build-dataset pairs") options="--aerial -o --output --positions --tile-metres --tile-size --gsd --offcentre --step --val-share --test-share --apart --random-split --declination --heading --hfov --projection --pitch --roll --min-valid --link --zoom --tms --rate --name --attribution --seed -0 --null --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "build-dataset tiles") options="--aerial -o --output --tile-metres --tile-size --gsd --overlap --split --min-valid --zoom --tms --rate --bbox --name --attribution --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "build-dataset area") options="--aerial -o --output --tile-metres --tile-size --gsd --panoramas --spacing --views --panorama-width --val-share --apart --min-valid --zoom --tms --rate --bbox --name --attribution --seed --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "build-dataset world") options="-o --output --size-km --preset --panoramas --texture --set --seed --overwrite -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
-        "build-dataset check") options="--quick --labels-only --all --seed -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" names="$(_cvgeo_datasets)" files="folder" ;;
+        "build-dataset check") options="--quick --labels-only --all --seed -j --jobs --format --json -q --quiet --debug --log-file -h --help" commands="" names="datasets" files="folder" ;;
         "train") options="-d --dataset --area --model --recipe --weights --set -o --output --epochs --batch-size --seed --device -j --jobs --threads --memory --pack --pack-file --save-every --deterministic --overwrite --skip-missing --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "embed") options="--model -o --output -d --dataset --split --view --weights --azimuth --heading --hfov --projection --pitch --roll --declination --batch-size --part-rows --join --prune --shard --storage --allow-mismatch --device -j --jobs --threads --memory --overwrite --skip-missing -0 --null --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "index") options="--kind --structure --pca --milvus --collection --check --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="store" ;;
@@ -304,9 +310,9 @@ _cvgeo_completion() {
         "ablate") options="-d --dataset -o --output --table --vary --reference --model --recipe --weights --set --epochs --batch-size --seeds --split --heading-unknown --device --workers -j --jobs --threads --memory --skip-missing --overwrite --format --json -q --quiet --debug --log-file -h --help" commands="" ;;
         "heatmap") options="--model -d --dataset --store --tile --kind --at -o --output --geotiff --weights --heading --hfov --projection --pitch --roll --declination --device --overwrite -0 --null --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
         "models") options="--parts --format --json -q --quiet --debug --log-file -h --help" commands="" names="any_view cai cbam cvft cvm_net dsm geodtr liu_li maxpool mc_gra mc_gra_ordinary mc_gra_plain mc_gra_small safa safa_mining sample4geo siamese_vgg ssa_net synthetic tiny vigor workman zero_shot" files="" ;;
-        "info") options="--verify --sheet --samples --format --json -q --quiet --debug --log-file -h --help" commands="" names="$(_cvgeo_datasets)" files="file" ;;
+        "info") options="--verify --sheet --samples -0 --null --format --json -q --quiet --debug --log-file -h --help" commands="" names="datasets" files="file" ;;
         "config") options="--changed --format --json -q --quiet --debug --log-file -h --help" commands="" names="polar build-dataset pairs tiles area world check train embed index search evaluate ablate heatmap models info config demo" files="" ;;
-        "demo") options="--panoramas --size-km --epochs --seed --device --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="file" ;;
+        "demo") options="--panoramas --size-km --epochs --seed --device --format --json -q --quiet --debug --log-file -h --help" commands="" names="" files="folder" ;;
     esac
     if [ -n "$choices" ]; then
         COMPREPLY=($(compgen -W "$choices" -- "$current"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import glob
 import hashlib
@@ -13,7 +14,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -263,10 +264,34 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
+# Waits until the program says so or is no more, a signal to its terminal or group notwithstanding.
+_REMOVER = """trap '' HUP INT TERM; read -r ended; rm -rf -- "$1" """
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a new temporary folder, removed at the end of the block or, by a process of its own, of a killed program."""
+    import subprocess
+
+    folder = Path(tempfile.gettempdir(), f"cvgeo-{uuid.uuid4().hex[:12]}")
+    words, silent = ["sh", "-c", _REMOVER, "sh", folder], subprocess.DEVNULL
+    # Started first, so that there is no moment in which a kill leaves the folder.
+    remover = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=silent, stderr=silent, cwd="/", start_new_session=True
+    )
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        remover.communicate(b"\n")
+
+
 @lru_cache(maxsize=1)
-def _links() -> tempfile.TemporaryDirectory[str]:
-    # Removed when the program ends.
-    return tempfile.TemporaryDirectory(prefix="cvgeo-links-")
+def _links() -> Path:
+    held = ExitStack()
+    folder = held.enter_context(scratch_folder())
+    atexit.register(held.close)
+    return folder
 
 
 def utf8_path(path: str | os.PathLike[str]) -> str:
@@ -281,7 +306,7 @@ def utf8_path(path: str | os.PathLike[str]) -> str:
         return text
     folder, name = os.path.split(os.path.abspath(text))
     try:
-        home = os.path.join(_links().name, hashlib.sha256(os.fsencode(folder)).hexdigest()[:16])
+        home = os.path.join(_links(), hashlib.sha256(os.fsencode(folder)).hexdigest()[:16])
         if _is_utf8(name):
             _link(folder, home)
             return os.path.join(home, name)
@@ -392,6 +417,15 @@ def check_space(
 
 def _bytes(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
+def require_readable(path: str | os.PathLike[str]) -> None:
+    """Raise InputError for a file that cannot be opened: libraries tell only that it is not there, or not theirs."""
+    try:
+        with open(path, "rb"):
+            return
+    except OSError as error:
+        raise explain_os_error(error, path, "read") from error
 
 
 def quick_digest(path: str | os.PathLike[str], samples: int = 16, piece: int = 65536) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cvgeo.errors import OutputError, UnfetchedError
-from cvgeo.paths import FileBatch, atomic_file, atomic_folder, resumable_folder
+from cvgeo.paths import FileBatch, atomic_file, atomic_folder, resumable_folder, scratch_folder
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -143,3 +147,44 @@ def test_a_fault_of_the_network_keeps_what_was_done_but_no_empty_folder(tmp_path
     with pytest.raises(OutputError), resumable_folder(tmp_path / "data", "mark"):
         raise OutputError("another fault")
     assert not list(tmp_path.iterdir())
+
+
+def is_gone(path, seconds=10.0):
+    end = time.monotonic() + seconds
+    while path.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    return not path.exists()
+
+
+def test_a_scratch_folder_is_gone_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(RuntimeError), scratch_folder() as folder:
+        (folder / "file").write_text("")
+        assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+# The default actions, as if it were for the second time: nothing is unwound.
+KILLED = """
+import signal, sys
+from cvgeo.paths import scratch_folder, utf8_path
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+kept = scratch_folder() if sys.argv[1] == "scratch" else utf8_path("/etc/caf\\udce9/x.tif")
+made = kept.__enter__() if sys.argv[1] == "scratch" else kept
+print("made", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+@pytest.mark.parametrize("what", ["scratch", "links"])
+def test_a_killed_process_leaves_nothing_in_the_temporary_folder(tmp_path, what, number):
+    settings = {"stdout": subprocess.PIPE, "start_new_session": True, "env": {**os.environ, "TMPDIR": str(tmp_path)}}
+    with subprocess.Popen([sys.executable, "-c", KILLED, what], **settings) as process:
+        assert process.stdout.readline() == b"made\n"
+        (made,) = tmp_path.iterdir()
+        (made / "more").write_text("")
+        os.killpg(process.pid, number)
+        assert process.wait() == -number
+    assert is_gone(made)

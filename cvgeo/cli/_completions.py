@@ -45,28 +45,34 @@ def _parted(parameter: Parameter) -> tuple[str, str]:
 
 def _bash_offer(parameter: Parameter, lists: dict[str, list[str]]) -> str:
     names, files = _parted(parameter)
-    words = "$(_cvgeo_datasets)" if names == "datasets" else " ".join(lists.get(names, []))
+    words = " ".join(lists.get(names, [names] if names else []))
     return f'names="{words}" files="{files}"'
 
 
-_BASH_DATASETS = r"""_cvgeo_datasets() {
+_BASH_OFFER = r"""_cvgeo_datasets() {
     local folder
     for folder in "${CVGEO_DATA:-${XDG_DATA_HOME:-$HOME/.local/share}/cvgeo}"/*/; do
-        [ -d "$folder" ] && folder="${folder%/}" && printf '%s ' "${folder##*/}"
+        folder="${folder%/}" folder="${folder##*/}"
+        [[ "$folder" == "*" || "$folder" != "$current"* ]] || printf '%s\n' "$folder"
     done
 }
 
-_cvgeo_offer() {
-    local IFS=$' \n'
-    COMPREPLY=($(compgen -W "$1" -- "$current"))
-    IFS=$'\n'
+_cvgeo_offered() {
+    if [ "$1" = datasets ]; then
+        _cvgeo_datasets
+    else
+        compgen -W "$1" -- "$current"
+    fi
     case "$2" in
-        file) COMPREPLY+=($(compgen -f -- "$current")) ;;
-        folder) COMPREPLY+=($(compgen -d -- "$current")) ;;
-        store) COMPREPLY+=($(compgen -f -X '!*.h5' -- "$current") $(compgen -d -- "$current")) ;;
+        file) compgen -f -- "$current" ;;
+        folder) compgen -d -- "$current" ;;
+        store) compgen -f -X '!*.h5' -- "$current"; compgen -d -- "$current" ;;
     esac
+}
+
+_cvgeo_offer() {
     # A data set and a folder may have the same name.
-    [ ${#COMPREPLY[@]} -gt 0 ] && COMPREPLY=($(printf '%s\n' "${COMPREPLY[@]}" | sort -u))
+    mapfile -t COMPREPLY < <(_cvgeo_offered "$1" "$2" | sort -u)
     [ -n "$2" ] && compopt -o filenames 2>/dev/null
     [ "$2" = file ] || compopt +o default 2>/dev/null
 }
@@ -97,7 +103,7 @@ def bash(page: Page) -> str:
     return "\n".join([
         HEADER,
         "",
-        *_BASH_DATASETS.splitlines(),
+        *_BASH_OFFER.splitlines(),
         "",
         "_cvgeo_completion() {",
         '    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD - 1]}"',

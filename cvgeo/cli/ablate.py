@@ -34,6 +34,8 @@ FILES = [
 COLUMNS = ["variant", "tier", "queries", "r@1", "r@1_low", "r@1_high", "r@5", "r@10", "r@1%"]
 COLUMNS += ["difference_r@1", "difference_r@1_low", "difference_r@1_high", "difference_r@1_detectable"]
 
+STDIN = ("dataset",)
+
 Table = Annotated[
     str | None,
     typer.Option(metavar="N|FILE.toml", help="A table of the paper, 1 to 5; small; or a file of the same form."),
@@ -96,6 +98,7 @@ def ablate(
     terms. A variant that fails is reported and the rest goes on, one that cannot be built before any is trained; the
     same call again goes on where it was stopped, and with more seeds or values it adds what is new.
     """
+    from cvgeo.cli.stdin import reference_from
     from cvgeo.config.grids import load_table, product_grid
     from cvgeo.errors import UsageError
     from cvgeo.pipelines.ablate import AblateOptions, AblateSettings
@@ -107,7 +110,15 @@ def ablate(
     grid = load_table(table) if table is not None else product_grid(vary or [], reference)
     changes = settings_from(set or [], {"weights": weights, "epochs": epochs, "batch_size": batch_size})
     settings = AblateSettings(
-        dataset, grid, output, model, recipe, changes, tuple(range(seeds)), split, heading_unknown
+        reference_from(dataset, "dataset"),
+        grid,
+        output,
+        model,
+        recipe,
+        changes,
+        tuple(range(seeds)),
+        split,
+        heading_unknown,
     )
     training = TrainOptions(
         jobs=jobs, threads=threads, memory=options.size_in_bytes(memory, "--memory"), skip_missing=skip_missing

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import ParameterInfo
 
 from cvgeo import __version__
 from cvgeo.cli import log, stopping
 from cvgeo.cli.console import ConsoleReporter, clean, say
 from cvgeo.cli.pages import GENERAL, HELP, Page, page_of, show_help, usage_line
+from cvgeo.cli.stdin import check_streams
 from cvgeo.cli.waiting import waiting
 from cvgeo.errors import CvgeoError, CvgeoWarning, ExitStatus, explain_os_error
 from cvgeo.memory import keep_freed_memory
@@ -225,6 +227,9 @@ def _signed(command: Callable[..., Any]) -> Callable[..., Any]:
     shared = {"quiet": (Quiet, False), "debug": (Debug, False), "log_file": (LogFile, None)}
     parameters = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "reporter"]
     keyword = inspect.Parameter.KEYWORD_ONLY
+    for info in (note for p in parameters for note in get_args(p.annotation) if isinstance(note, ParameterInfo)):
+        # What may not be read is an input at fault, not the call: told where it is read.
+        info.readable = False
     added = [inspect.Parameter(name, keyword, default=usual, annotation=kind) for name, (kind, usual) in shared.items()]
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     everything = [context, *(p.replace(kind=keyword) for p in parameters), *added]
@@ -242,7 +247,8 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command whose expected errors become one line on stderr and an exit status.
 
     The command takes a `reporter` keyword and returns how many items it did; with failures that makes status 5, or 3
-    where nothing was done. A command that returns None is done.
+    where nothing was done. A command that returns None is done. STDIN and STDOUT of its module are the parameters for
+    which `-` may stand; for any other file it is refused.
     """
     signed = _signed(command)
 
@@ -255,6 +261,9 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         if not reporter.quiet:
             waiting.start()
         with _explained(debug or context.obj["debug"]):
+            module = sys.modules[command.__module__]
+            streams = getattr(module, "STDIN", ()), getattr(module, "STDOUT", ())
+            check_streams(_page(_name(context)), {**options, "log_file": log_file}, *streams)
             if logged := log_file or context.obj["log_file"]:
                 log.start(logged, _name(context), clean(options), lambda text: say(f"cvgeo: {text}"))
             done = signed(reporter=reporter, **options)

@@ -21,8 +21,10 @@ EXAMPLES = [
 EXIT_STATUS = [("3", "There are faults, or there is no such data set. Remarks alone leave status 0.")]
 COLUMNS = ["grade", "check", "split", "count", "fault", "mend", "items"]
 
+STDIN = ("dataset",)
+
 DatasetArgument = Annotated[
-    str, typer.Argument(metavar="DATASET", help="A data set by name or folder, or NAME:VARIANT.")
+    str, typer.Argument(metavar="DATASET", help="A data set by name or folder, or NAME:VARIANT; - from stdin.")
 ]
 Quick = Annotated[
     bool, typer.Option("--quick", help="Read headers in place of whole pictures: damage and duplicates go unseen.")
@@ -51,8 +53,10 @@ def check(
 
     A fault has to be mended and makes the exit status 3; a remark is to be known.
     """
+    from cvgeo.cli.stdin import reference_from
     from cvgeo.pipelines.check import CheckOptions, as_table, check_dataset
 
+    dataset = reference_from(dataset, "dataset")
     checked = check_dataset(dataset, CheckOptions(quick, labels_only, None if all else 5, jobs, seed), reporter)
     form = chosen_format(format, json)
     records = checked.records

@@ -60,9 +60,13 @@ FILES = [
 ]
 
 
+STDIN = ("panoramas",)
+
 PanoramasArgument = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="PANORAMA", help="Pictures and folders; else the files that --positions names."),
+    typer.Argument(
+        metavar="PANORAMA", help="Pictures and folders, - reads paths; else the files that --positions names."
+    ),
 ]
 PositionsOption = Annotated[
     Path | None,
@@ -116,6 +120,7 @@ def pairs(
     name: options.SetName = "",
     attribution: options.Attribution = "",
     seed: options.Seed = 0,
+    null: options.Null = False,
     overwrite: options.Overwrite = False,
     jobs: options.Jobs = 0,
     format: options.Format = None,
@@ -132,6 +137,7 @@ def pairs(
     """
     if step is not None and not offcentre:
         raise UsageError("--step goes with --offcentre")
+    from cvgeo.cli.stdin import names_from
     from cvgeo.data.sources.imagery import ImageryOptions
     from cvgeo.pipelines.build_pairs import PairsSettings, SplitSettings, build_pairs
     from cvgeo.pipelines.tile_cutting import tile_size
@@ -141,7 +147,8 @@ def pairs(
     step_m = (step or size.metres / 2) if offcentre else None
     stated = options.stated_pose(projection, heading, hfov, pitch, roll, declination)
     rest = link, name, attribution, ImageryOptions(zoom, tms, rate), jobs, overwrite, stated
-    settings = PairsSettings(panoramas or [], aerial, output, size, split, positions, step_m, min_valid, *rest)
+    pictures = [Path(one) for one in names_from(list(map(str, panoramas or [])), null)]
+    settings = PairsSettings(pictures, aerial, output, size, split, positions, step_m, min_valid, *rest)
     made = build_pairs(settings, reporter)
     write_records([made], chosen_format(format, json))
     return made["panoramas"]

@@ -24,7 +24,7 @@ from cvgeo.errors import explain_os_error
 from cvgeo.report import Reporter, json_line
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from cvgeo.cli.progress import Bars
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class ConsoleReporter(Reporter):
     def __init__(self, quiet: bool = False) -> None:
         super().__init__()
         self.quiet = quiet
-        self._progress: Progress | None = None
+        self._bars: Bars | None = None
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         """Show a bar with rate and time left while `items` pass (terminal only); bars may be nested."""
@@ -58,36 +58,28 @@ class ConsoleReporter(Reporter):
             return
         if total is None and isinstance(items, Sized):
             total = len(items)
-        with self._bars() as progress:
-            task = progress.add_task(what, total=total, rate="")
+        with self._shown() as bars:
+            task = bars.add_task(what, total=total)
             try:
                 for item in items:
                     yield item
-                    speed = next(one.finished_speed or one.speed for one in progress.tasks if one.id == task)
-                    progress.update(task, advance=1, rate=_rate(speed))
+                    bars.advance(task)
             finally:
-                progress.remove_task(task)
+                bars.remove_task(task)
 
     @contextmanager
-    def _bars(self) -> Iterator[Progress]:
+    def _shown(self) -> Iterator[Bars]:
         """The one display of all bars; it lives as long as its outermost bar."""
-        if self._progress is not None:
-            yield self._progress
+        if self._bars is not None:
+            yield self._bars
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from cvgeo.cli.progress import Bars
 
-        words = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn())
-        speed = (TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-        # Records that go to a file or a pipe must not be drawn into the display.
-        redirect = sys.stdout.isatty()
-        console = Console(stderr=True)
-        bars = Progress(*words, *speed, console=console, transient=True, redirect_stdout=redirect)
-        with waiting.held(), bars as self._progress:
+        with waiting.held(), Bars() as self._bars:
             try:
-                yield self._progress
+                yield self._bars
             finally:
-                self._progress = None
+                self._bars = None
 
     def now(self, what: str | None) -> None:
         """Name what is done from here on: a terminal shows it after a second of silence."""
@@ -109,12 +101,6 @@ class ConsoleReporter(Reporter):
         super().fail(item, reason)
         log.write("error", reason, item=item)
         say(f"cvgeo: {reason if reason.startswith(item) else f'{item}: {reason}'}")
-
-
-def _rate(speed: float | None) -> str:
-    if not speed:
-        return ""
-    return f"{speed:.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
 
 
 def chosen_format(format: OutputFormat | None, as_json: bool = False) -> OutputFormat:
@@ -153,7 +139,8 @@ def print_line(text: str) -> None:
 
 
 def _json(value: Any) -> str:
-    return json_line(value, sys.stdout.encoding)
+    # While there are bars, stdout is their display's, which has none.
+    return json_line(value, sys.stdout.encoding or "ascii")
 
 
 def _cell(value: Any) -> str:

@@ -61,13 +61,15 @@ Pictures = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PICTURE|FOLDER]...", help="Pictures and folders of pictures; - reads paths from stdin."),
 ]
+STDIN = ("model", "pictures", "dataset")
+
 Dataset = Annotated[
     str | None,
     typer.Option(
         "--dataset",
         "-d",
         metavar="NAME_OR_PATH",
-        help="A data set in place of pictures; NAME:VARIANT names its protocol.",
+        help="A data set in place of pictures; NAME:VARIANT names its protocol; - from stdin.",
     ),
 ]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Its split; all of it by default.")]
@@ -157,6 +159,7 @@ def embed(
 
     carried_out = EmbedOptions(batch_size, device, jobs, part_rows, join, overwrite, skip_missing, allow_mismatch)
     carried_out.prune, carried_out.shard, carried_out.storage = prune, part, storage and storage.value
+    dataset = dataset and reference_from(dataset, "dataset")
     asked = {"dataset": dataset, "split": split, "view": view.value, "weights": weights, "stated": stated}
     asked |= {"model": reference_from(model, "checkpoint"), "azimuth": azimuth, "options": carried_out}
     names = list(names_from(pictures or [], null))
@@ -187,9 +190,7 @@ def _check(model: str, pictures: list[str] | None, dataset: str | None, view: Vi
         raise UsageError("give pictures or --dataset, one of them", mend="see cvgeo embed --help")
     if azimuth is not None and view is View.GROUND:
         raise UsageError("--azimuth keeps azimuth maps of tiles", mend="leave it away with --view ground")
-    if model == "-" and "-" in (pictures or []):
-        raise UsageError("stdin cannot give both the model and the pictures", mend="name one of them")
-    if "-" in (model, *(pictures or [])):
+    if "-" in (model, dataset, *(pictures or [])):
         from cvgeo.training.ranks import under_torchrun
 
         if under_torchrun():

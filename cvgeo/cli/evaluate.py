@@ -45,13 +45,15 @@ class Heading(StrEnum):
     UNKNOWN = "unknown"
 
 
+STDIN = ("dataset", "model")
+
 Dataset = Annotated[
     str,
     typer.Option(
         "--dataset",
         "-d",
         metavar="NAME_OR_PATH",
-        help="A data set by name or folder, or NAME:VARIANT, such as cvact:test-id.",
+        help="A data set by name or folder, or NAME:VARIANT, such as cvact:test-id; - from stdin.",
     ),
 ]
 Model = Annotated[
@@ -179,6 +181,7 @@ def evaluate(
     fitted = calibrate, calibrate_heading, azimuth
     wanted = EvaluateOptions(split, within_source, *view, *fitted, distractors, both_ways)
     work = EmbedOptions(batch_size, device, jobs, skip_missing=skip_missing, allow_mismatch=allow_mismatch)
+    dataset = reference_from(dataset, "dataset")
     named = reference_from(model, "checkpoint"), weights, store, query_store, per_query, reliability, against
     reporter.now(f"opening {dataset} and {model}")
     records = run_evaluation(dataset, *named, reporter=reporter, options=wanted, embedding=work)

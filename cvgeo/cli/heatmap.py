@@ -51,8 +51,11 @@ Tile = Annotated[Path | None, typer.Option(metavar="TILE", help="The aerial pict
 Store = Annotated[
     str | None, typer.Option(metavar="STORE", help="Take the best match of a store; the one made last by default.")
 ]
+STDIN = ("pictures", "dataset")
+
 Dataset = Annotated[
-    str | None, typer.Option("--dataset", "-d", metavar="NAME_OR_PATH", help="Take the pairs of a data set.")
+    str | None,
+    typer.Option("--dataset", "-d", metavar="NAME_OR_PATH", help="Take the pairs of a data set; - from stdin."),
 ]
 Kind = Annotated[
     Literal["gradcam", "attention", "points", "relation"],
@@ -114,7 +117,7 @@ def heatmap(
     if dataset is not None and pose != (None,) * len(pose):
         raise UsageError("a data set says itself how its panoramas were taken", mend="leave --heading and the like out")
     stated = options.stated_pose(*pose)
-    from cvgeo.cli.stdin import names_from
+    from cvgeo.cli.stdin import names_from, reference_from
     from cvgeo.pipelines.heatmap import HeatmapOptions, heatmaps
 
     wanted = HeatmapOptions(kind, node, stated, device, overwrite)
@@ -126,7 +129,7 @@ def heatmap(
             reporter=reporter,
             models=model or (),
             weights=weights,
-            dataset=dataset,
+            dataset=dataset and reference_from(dataset, "dataset"),
             tile=tile,
             store=store,
             geotiff=geotiff,

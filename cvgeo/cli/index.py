@@ -60,6 +60,9 @@ Collection = Annotated[
 Check = Annotated[bool, typer.Option("--check", help="Change nothing: is it whole, up to date, and how well it finds.")]
 
 
+STDIN = ("store",)
+
+
 def index(
     store: Store,
     kind: Annotated[Kind, typer.Option(help="What makes the index.")] = Kind.FAISS,

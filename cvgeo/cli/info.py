@@ -19,11 +19,14 @@ EXAMPLES = [
     ("cvgeo info data --sheet samples.png", "pairs of a data set: do panorama and polar map line up?"),
 ]
 
+STDIN = ("files",)
+
 Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE...",
-        help="Stores, checkpoints, run folders, data sets (also NAME:VARIANT), rasters, map tiles, packs, pictures.",
+        help="Stores, checkpoints, run folders, data sets (also NAME:VARIANT), rasters, map tiles, packs, pictures; "
+        "- reads their paths from stdin.",
     ),
 ]
 Verify = Annotated[bool, typer.Option("--verify", help="Read all of it: checksums, weights, each picture.")]
@@ -39,6 +42,7 @@ def info(
     verify: Verify = False,
     sheet: Sheet = None,
     samples: Samples = 8,
+    null: options.Null = False,
     format: options.Format = None,
     json: options.Json = False,
     *,
@@ -50,13 +54,16 @@ def info(
     """
     if sheet is not None:
         _check_sheet(files, sheet)
+    from cvgeo.cli.stdin import names_from
     from cvgeo.pipelines.info import describe_files
     from cvgeo.pipelines.samples import write_samples
 
+    names: Iterable[str] = names_from(files, null)
     if sheet is not None:
+        names = files = list(names)
         write_samples(sheet, files[0], samples, reporter)
 
-    described = Counted(describe_files(files, verify, reporter))
+    described = Counted(describe_files(names, verify, reporter))
     if format is None and chosen_format(format, json) is options.OutputFormat.TABLE:
         for number, record in enumerate(described):
             print_listing(record, first=number == 0)

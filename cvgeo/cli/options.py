@@ -9,7 +9,7 @@
 | SkipMissing | train, embed, evaluate, ablate |
 | AllowMismatch | embed, search, evaluate |
 | Overwrite | polar, build-dataset, train, embed, ablate, heatmap, demo |
-| Null | polar, embed, search, heatmap |
+| Null | polar, build-dataset pairs, embed, search, heatmap, info |
 | Format, Json | all that write records |
 | Projection, Heading, Hfov, Pitch, Roll, Declination | search, embed, build-dataset pairs |
 | Index, Milvus, Area, Near | search |

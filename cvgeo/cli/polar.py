@@ -28,6 +28,7 @@ EXIT_STATUS = [
 ]
 FILES = [("NAME.polar.png", "the map of NAME.png; a text chunk in it holds the settings and the picture's SHA-256")]
 
+STDIN, STDOUT = ("aerial",), ("output",)
 LARGEST = 32766  # cvgeo.geometry.shapes.REMAP_LIMIT, whose import would cost numpy's
 
 

@@ -36,6 +36,8 @@ TABLE = {"columns": COLUMNS, "grouped": "query", "spare": SPARE}
 PAGE_SUFFIXES = (".html", ".htm")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
+STDIN = ("pictures", "store")
+
 Pictures = Annotated[
     list[str],
     typer.Argument(
@@ -150,7 +152,7 @@ def search(
     tile shows it. See cvgeo-locating(7) and cvgeo-probability(7).
     """
     options.use(threads, memory)
-    _check(pictures, store, sheet, map, ortho)
+    _check(sheet, map, ortho)
     stated = options.stated_pose(projection, heading, hfov, pitch, roll, declination)
     from cvgeo.cli.stdin import names_from, reference_from
     from cvgeo.pipelines.search import TOGETHER, Searcher, SearchOptions, find_places
@@ -224,7 +226,7 @@ class Counted:
             yield from one.records(searcher.store)
 
 
-def _check(pictures: list[str], store: str | None, sheet: Path | None, map: Path | None, ortho: str | None) -> None:
+def _check(sheet: Path | None, map: Path | None, ortho: str | None) -> None:
     """Raise UsageError for what makes no sense, before anything heavy is imported."""
     from cvgeo.errors import UsageError
 
@@ -237,5 +239,3 @@ def _check(pictures: list[str], store: str | None, sheet: Path | None, map: Path
         raise UsageError("--ortho is what --map is drawn on", mend="name --map FILE.html too")
     if map is not None and ortho is None and not page:
         raise UsageError("a map as a picture needs --ortho", mend="give the imagery, or name a .html file")
-    if store == "-" and "-" in pictures:
-        raise UsageError("stdin cannot give both the store and the pictures", mend="name one of them")

@@ -5,10 +5,36 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+from cvgeo.cli.pages import Page, Parameter
 from cvgeo.cli.waiting import waiting
 from cvgeo.errors import InputError, UsageError
+
+
+def check_streams(page: Page, given: Mapping[str, Any], read: Collection[str], written: Collection[str]) -> None:
+    """Whether each `-` of a call means something; `read` and `written` are the parameters that take one.
+
+    Raises UsageError for a file or folder that cannot be a stream, and where stdin would have to give two things.
+    """
+    dashed = [one for one in page.parameters if _is_dash(given.get(one.key))]
+    for one in dashed:
+        if one.key not in (*read, *written) and {"file", "folder", "store"} & set(one.offered):
+            fault = f"{_called(one)} cannot be `-`: it is not read or written as a stream"
+            raise UsageError(fault, mend="name a file or folder; one that is called so is ./-")
+    fed = [_called(one) for one in dashed if one.key in read]
+    if len(fed) > 1:
+        raise UsageError(f"stdin cannot give both {fed[0]} and {fed[1]}", mend="name one of them")
+
+
+def _is_dash(value: Any) -> bool:
+    return any(one in ("-", Path("-")) for one in (value if isinstance(value, list) else [value]))
+
+
+def _called(parameter: Parameter) -> str:
+    return max(parameter.names, key=len)
 
 
 def names_from(arguments: list[str], null: bool = False) -> Iterator[str]:

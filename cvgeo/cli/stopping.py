@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import signal
 import sys
@@ -37,8 +38,6 @@ def _tell(text: str) -> None:
 def _handle(number: int, frame: FrameType | None) -> None:
     status = _STATUS[signal.Signals(number)]
     if _stopped_by:
-        if os.isatty(2):
-            os.write(2, b"\x1b[?25h")  # a progress bar hides the cursor
         _stop_workers(hard=True)
         os._exit(status)
     _stopped_by.append(number)
@@ -81,6 +80,16 @@ def _open_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
+def _written_anyhow(error: UnicodeError) -> tuple[bytes, int]:
+    """Bytes of a file name as they are; what else the locale has no letter for is escaped, a table's rule plain."""
+    assert isinstance(error, UnicodeEncodeError)
+    letters = error.object[error.start : error.end]
+    written = (
+        one.encode("ascii", "surrogateescape" if "\udc80" <= one <= "\udcff" else "backslashreplace") for one in letters
+    )
+    return b"".join(written).replace(b"\\u2500", b"-"), error.end
+
+
 def stop_writing_stdout() -> None:
     """Point stdout at nothing: the interpreter flushes it once more at its end."""
     handle = os.open(os.devnull, os.O_WRONLY)
@@ -91,8 +100,9 @@ def stop_writing_stdout() -> None:
 def prepare() -> None:
     """Open closed streams, let any file name pass through stdin and stdout, install the handlers."""
     _open_closed_streams()
-    for stream in (sys.stdin, sys.stdout):
-        stream.reconfigure(errors="surrogateescape")
+    codecs.register_error("written-anyhow", _written_anyhow)
+    sys.stdin.reconfigure(errors="surrogateescape")
+    sys.stdout.reconfigure(errors="written-anyhow")
     for number in _STATUS:
         # A shell starts background jobs with SIGINT ignored, nohup and the like rely on it too.
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -39,6 +39,7 @@ FILES = [
     ("CACHE/areas/", "the pairs drawn for --area; may be removed at any time"),
     ("CACHE/packs/", "packs (--pack), one for each data set and size of views; may be removed at any time"),
 ]
+STDIN = ("dataset",)
 ENVIRONMENT = [("CVGEO_CACHE", "folder of packs and of drawn pairs")]
 
 Dataset = Annotated[
@@ -54,7 +55,7 @@ Dataset = Annotated[
 Area = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="SOURCE",
+        metavar="IMAGERY",
         help="Aerial imagery, as build-dataset tiles takes it, in place of --dataset: train on pairs that are drawn of "
         "it, see build-dataset area.",
     ),

@@ -21,6 +21,14 @@ def dressed(handle: int) -> bool:
     return os.isatty(handle) and os.environ.get("TERM") != "dumb"
 
 
+def in_front(handle: int) -> bool:
+    """Whether the program has the terminal of a stream before it; a job in the background has not."""
+    try:
+        return os.tcgetpgrp(handle) == os.getpgrp()
+    except OSError:  # it belongs to another session
+        return True
+
+
 class Waiting:
     """Shows `reading tiles.h5 ... 3 s` on stderr after a second of silence; wiped before anything else is said."""
 
@@ -82,6 +90,8 @@ class Waiting:
             with self._lock:
                 what, now = self._what, time.monotonic()
                 if what is None or self._held or ended.is_set() or now - self._heard < PATIENCE:
+                    continue
+                if not in_front(2):
                     continue
                 self._shown = True
                 self._write(f"{WIPE}{_fitted(what, now - self._began)}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvgeo.errors import InputError, MismatchError, UsageError, explain_os_error
-from cvgeo.paths import utf8_path
+from cvgeo.paths import require_readable, utf8_path
 
 SOURCES = ("none", "imagenet", "lite")
 
@@ -81,6 +81,7 @@ def _read_safetensors(path: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    require_readable(path)
     try:
         return load_file(utf8_path(path))
     except SafetensorError as error:

@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,7 +24,7 @@ from cvgeo.evaluation.calibration import area_under_roc
 from cvgeo.evaluation.paired import OtherAnswers
 from cvgeo.geometry.geodesy import distance_m, move, offset_metres
 from cvgeo.losses import OffsetRegressionLoss
-from cvgeo.paths import write_text
+from cvgeo.paths import scratch_folder, write_text
 from cvgeo.pipelines.answers import FULL_TURN, Answers, EvaluateOptions, choose_split, embed_queries, with_distractors
 from cvgeo.pipelines.azimuth import azimuth_finder, headings_of
 from cvgeo.pipelines.embed import (
@@ -370,25 +369,25 @@ def evaluate(
     other = None if against is None else OtherAnswers(against)
     data, distractors = _opened(dataset, model, options, embedding, reporter)
     embedder, *reference = load_model(model, weights, embedding.device)
-    with tempfile.TemporaryDirectory(prefix="cvgeo-") as scratch:
-        tiles_path = Path(store or os.path.join(scratch, "tiles.h5"))
+    with scratch_folder() as scratch:
+        tiles_path = Path(store or scratch / "tiles.h5")
         header = header_of(embedder, *reference, "aerial", data.conventions)
         tiles = dataset_source(data, "aerial", embedder)
         if options.azimuth is not None and _keeps_maps(store):
             maps = load_azimuth_model(options.azimuth, weights, embedding.device)
             tiles, header = tiles.with_azimuth(maps), maps.on(header)
         embed_source(tiles, embedder, header, tiles_path, embedding, reporter)
-        path = Path(query_store or os.path.join(scratch, "queries.h5"))
+        path = Path(query_store or scratch / "queries.h5")
         queries = embed_queries(data, embedder, path, tuple(reference), options, embedding, reporter)
         with EmbeddingStore(tiles_path) as gallery:
             head = load_offset_head(reference[0], embedder.descriptor_size)
             answers = Answers(data, gallery, queries, head, distractors=distractors)
             if options.azimuth is not None:
-                _add_azimuth(answers, weights, Path(scratch), options, embedding, reporter)
+                _add_azimuth(answers, weights, scratch, options, embedding, reporter)
             outcomes = _outcomes(answers, options, reporter)
             sharpness = _sharpness(options.azimuth or reference[0], outcomes[0], options, reporter)
             if options.calibrate:
-                fit_probabilities(answers, embedder, tuple(reference), Path(scratch), options, embedding, reporter)
+                fit_probabilities(answers, embedder, tuple(reference), scratch, options, embedding, reporter)
             judged = judged_queries(answers, reference[0], options, reliability)
             rows = _rows_by_scope(answers, outcomes, sharpness)
     if per_query is not None:

@@ -23,6 +23,7 @@ from cvgeo.data.sources.pyramid import PyramidSource
 from cvgeo.data.sources.raster import RasterSource
 from cvgeo.data.sources.source import Source
 from cvgeo.errors import CvgeoError, InputError
+from cvgeo.paths import require_readable
 from cvgeo.report import Reporter
 from cvgeo.retrieval import EmbeddingStore
 from cvgeo.retrieval.shards import shards_of
@@ -62,6 +63,7 @@ def _describe(name: str, verify: bool, reporter: Reporter) -> dict[str, Any]:
         return _folder(path, verify, reporter)
     if not path.exists():
         raise InputError("no such file or folder", path=path, mend="check the spelling")
+    require_readable(path)
     if path.suffix == ".safetensors":
         return _checkpoint(path, verify)
     if path.suffix in (".h5", ".hdf5") or h5py.is_hdf5(path):

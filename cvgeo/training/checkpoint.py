@@ -24,7 +24,7 @@ from cvgeo.losses import OffsetRegressionLoss, PairLoss, SumLoss, build_loss
 from cvgeo.losses.pairs import OFFSET
 from cvgeo.models import Embedder, build, build_embedder, create_model, fingerprint
 from cvgeo.models.weights import first_difference
-from cvgeo.paths import atomic_file, utf8_path
+from cvgeo.paths import atomic_file, require_readable, utf8_path
 
 FORMAT_VERSION = 1
 BEST = "best.safetensors"
@@ -77,6 +77,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _open(path: str | os.PathLike[str], with_weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if os.path.isdir(path):
         raise InputError("is a folder, not a checkpoint", path=path, mend=f"name a file such as {BEST}")
+    require_readable(path)
     try:
         with safe_open(utf8_path(path), "pt") as file:
             text = (file.metadata() or {}).get("cvgeo")

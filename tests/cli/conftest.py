@@ -98,8 +98,11 @@ class Workshop:
 
 
 @contextmanager
-def preloaded_program(folder: Path, environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """An environment in which `cvgeo` is the program in a fork of a process that has its libraries loaded."""
+def preloaded_program(folder: Path, environment: dict[str, str], within: list[str]) -> Iterator[dict[str, str]]:
+    """An environment in which `cvgeo` is the program in a fork of a process that has its libraries loaded.
+
+    `within` are the words of a program that starts that process.
+    """
     (folder / "bin").mkdir(parents=True)
     # The path of a socket may have a hundred letters; those of tests' folders are longer.
     address = os.path.join(tempfile.mkdtemp(prefix="cvgeo-"), "socket")
@@ -107,7 +110,7 @@ def preloaded_program(folder: Path, environment: dict[str, str]) -> Iterator[dic
     (folder / "bin" / "cvgeo").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     (folder / "bin" / "cvgeo").chmod(0o755)
     pipe = subprocess.PIPE
-    call = [sys.executable, str(PRELOADED), "--serve", address]
+    call = [*within, sys.executable, str(PRELOADED), "--serve", address]
     with subprocess.Popen(call, env=environment, stdin=pipe, stdout=pipe) as server:
         try:
             assert server.stdout is not None and server.stdout.readline() == b"ready\n"
@@ -149,7 +152,7 @@ def quick_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
     """An environment with a home of its own in which `cvgeo` starts at once."""
     folder = tmp_path_factory.mktemp("program")
     (folder / "home").mkdir()
-    with preloaded_program(folder, clean_environment(folder / "home")) as environment:
+    with preloaded_program(folder, clean_environment(folder / "home"), []) as environment:
         yield environment
 
 
@@ -165,18 +168,6 @@ def furnished(
     return workshop
 
 
-TOY_SETTINGS = """
-device = "cpu"
-jobs = 1
-[train]
-epochs = 1
-batch-size = 2
-threads = 1
-set = ["model.view.ground_height=16", "model.view.ground_width=64", "model.view.aerial_height=16",
-       "model.view.aerial_width=64", "model.backbone_options.width=8", "model.aggregator_options.columns=4"]
-"""
-
-
 @dataclass
 class Toys:
     """Files to take, by what stands behind their name, and the environment in which `cvgeo` is the program."""
@@ -187,7 +178,7 @@ class Toys:
     def called(self, name: bytes, folder: Path) -> Path:
         """A folder with the files, called `name` and what they are."""
         folder.mkdir()
-        (folder / "cvgeo.toml").write_text(TOY_SETTINGS)
+        (folder / "cvgeo.toml").write_text(SETTINGS)
         for end, path in self.files.items():
             target = os.path.join(os.fsencode(folder), name + end.encode())
             shutil.copytree(path, os.fsdecode(target)) if path.is_dir() else shutil.copy(path, os.fsdecode(target))

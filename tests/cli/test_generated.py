@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ import typer
 
 from cvgeo.cli import _generate, _manual, app
 from cvgeo.cli.pages import Page
+from tests.cli.terminal import INTERRUPT, Terminal, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPLETIONS = ROOT / "completions"
@@ -127,29 +125,23 @@ def fish(line: str) -> list[str]:
     return [one.split("\t")[0] for one in result.stdout.splitlines()]
 
 
-def zsh(line: str, wanted: list[str], folder: Path) -> str:
-    """What an interactive zsh shows after the line and two tabs, until all that is wanted is there or 10 s are over."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ.update(TERM="dumb", HOME=str(folder))
-        os.execvp("zsh", ["zsh", "-f", "-i"])
+SETUPS = {
+    "zsh -f -i": f"fpath=({COMPLETIONS} $fpath); autoload -Uz compinit; compinit -u -D",
+    "bash --norc --noprofile -i": f"bind 'set show-all-if-ambiguous on'; source {COMPLETIONS / 'cvgeo.bash'}",
+}
 
-    def read(*until: str) -> str:
-        output, end = b"", time.monotonic() + 10
-        while time.monotonic() < end and not all(word.encode() in output for word in until):
-            if select.select([terminal], [], [], 0.05)[0]:
-                output += os.read(terminal, 65536)
-        return re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]|\x07", b"", output).decode(errors="replace")
 
-    setup = f"stty cols 100; fpath=({COMPLETIONS} $fpath); autoload -Uz compinit; compinit -u -D; print READ''Y\n"
-    os.write(terminal, setup.encode())
-    read("READY\r\n")
-    os.write(terminal, line.encode() + b"\t\t")
-    output = read(*wanted)
-    os.write(terminal, b"\x03")
-    os.close(terminal)
-    os.waitpid(child, 0)
-    return output
+def typed(shell: str, line: str, wanted: list[str], folder: Path) -> str:
+    """What an interactive shell shows after the line and two tabs, until all wanted is there or 10 s are over."""
+    environment = {**os.environ, "TERM": "dumb", "HOME": str(folder)}
+    with Terminal(shell.split(), environment, Path.cwd(), columns=100) as terminal:
+        terminal.type(f"{SETUPS[shell]}; echo READ''Y\n")
+        assert terminal.read("READY\r\n")
+        before = len(terminal.text)
+        terminal.type(f"{line}\t\t")
+        terminal.read(*wanted, seconds=10)
+        terminal.type(INTERRUPT)
+        return plain(terminal.text[before:])
 
 
 COMMANDS = sorted({page.name.split()[0] for page in PAGES})
@@ -191,8 +183,9 @@ def things(tmp_path, monkeypatch):
     """A folder with a store, a checkpoint and a picture, and data sets that have names."""
     for name in ("cvusa", "our own/data", "vigor"):
         (tmp_path / "sets" / name).mkdir(parents=True)
-    for name in ("run", "tiles.h5", "tile.png", "model.safetensors"):
-        (tmp_path / "here" / name).mkdir(parents=True) if name == "run" else (tmp_path / "here" / name).touch()
+    (tmp_path / "here" / "run").mkdir(parents=True)
+    for name in ("tiles.h5", "tile.png", "model.safetensors", "odd [b].png", "area.tif", "box.geojson"):
+        (tmp_path / "here" / name).touch()
     monkeypatch.setenv("CVGEO_DATA", str(tmp_path / "sets"))
     monkeypatch.chdir(tmp_path / "here")
 
@@ -210,6 +203,16 @@ OFFERS = [
     ("cvgeo models mc_gra_s", ["mc_gra_small"], ["tile.png"]),
     ("cvgeo config po", ["polar"], ["tile.png"]),
     ("cvgeo polar ti", ["tile.png"], ["tiny"]),
+    ("cvgeo train --area ar", ["area.tif"], ["imagenet"]),
+    ("cvgeo train --weights ", ["imagenet", "none", "model.safetensors"], ["tiny"]),
+    ("cvgeo train -o ", ["run"], ["tile.png"]),
+    ("cvgeo demo ", ["run"], ["tile.png"]),
+    ("cvgeo index --milvus r", ["run"], ["cvusa"]),
+    ("cvgeo search --polygon b", ["box.geojson"], ["run"]),
+    ("cvgeo evaluate --distractors ", ["cvusa", "vigor", "run"], ["tile.png"]),
+    ("cvgeo ablate --table ", ["small", "tile.png"], ["imagenet"]),
+    ("cvgeo heatmap --device ", ["cpu", "cuda"], ["tile.png"]),
+    ("cvgeo --log-file bo", ["box.geojson"], ["demo"]),
 ]
 
 
@@ -225,7 +228,7 @@ def test_bash_falls_back_to_file_names():
     assert "complete -o default" in (COMPLETIONS / "cvgeo.bash").read_text()
 
 
-@needs("zsh")
+@pytest.mark.parametrize("shell", [pytest.param(one, marks=needs(one.split()[0])) for one in SETUPS])
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -235,8 +238,15 @@ def test_bash_falls_back_to_file_names():
         ("cvgeo polar --", ["--convention", "--height"]),
         ("cvgeo polar /et", ["/etc/"]),
         *((line, words) for line, words, _ in OFFERS if len(words) > 1),
+        # One that is left is put into the line, as the shell takes it.
+        ("cvgeo train -d our", [r"our\ own"]),
+        ("cvgeo info od", [r"odd\ \[b\].png"]),
+        ("cvgeo polar 'od", ["'odd [b].png'"]),
+        ("cvgeo search --store=til", ["--store=tiles.h5"]),
+        ("cvgeo -q search --format=g", ["--format=geojson"]),
+        ("cvgeo train --area", ["--area"]),
     ],
 )
-def test_zsh(line, words, tmp_path, things):
-    shown = zsh(line, words, tmp_path)
+def test_interactive_shells(shell, line, words, tmp_path, things):
+    shown = typed(shell, line, words, tmp_path)
     assert all(word in shown for word in words), shown

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Toys, preloaded_program
+
 # Calls that write into the folder AT; the files that they take lie in the folder that they run in.
 AERIAL = "--aerial a.tif --tile-metres 20 --tile-size 32"
 CALLS = {
@@ -92,12 +94,72 @@ def test_maps_beside_pictures_on_a_disk_that_may_only_be_read(toys, here, disk):
     refused(toys, here, "polar AT", disk)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into every folder")
+@pytest.fixture(scope="module")
+def ordinary(toys, tmp_path_factory) -> Iterator[Toys]:
+    """The toys, and a program for which permissions hold, also where root runs the tests."""
+    if os.geteuid():
+        yield toys
+        return
+    if not shutil.which("setpriv"):
+        pytest.skip("root may write into every folder, and there is no setpriv to do without that")
+    without = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    with preloaded_program(tmp_path_factory.mktemp("ordinary"), toys.environment, without) as environment:
+        yield Toys(toys.files, environment)
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_a_folder_without_permission(toys, here, tmp_path, name):
+def test_a_folder_without_permission(ordinary, here, tmp_path, name):
     place = tmp_path / "closed"
     place.mkdir(mode=0o555)
-    assert "permission denied; check the permissions" in refused(toys, here, CALLS[name], place)
+    assert "permission denied; check the permissions" in refused(ordinary, here, CALLS[name], place)
+    assert not list(place.iterdir())
+
+
+# Calls and the input of theirs that may not be read.
+UNREADABLE = [
+    ("polar a.png", "a.png"),
+    ("info a.png", "a.png"),
+    ("info a.h5", "a.h5"),
+    ("info a.safetensors", "a.safetensors"),
+    ("info a.tif", "a.tif"),
+    ("info a-data", "a-data/tiles.csv"),
+    ("embed a.png --model a.safetensors -o x.h5", "a.png"),
+    ("embed a.png --model a.safetensors -o x.h5", "a.safetensors"),
+    ("embed -d a-data --model a.safetensors -o x.h5", "a-data/dataset.toml"),
+    ("embed a-photos --model a.safetensors -o x.h5", "a-photos"),
+    ("index a.h5", "a.h5"),
+    ("search a.jpg --store a.h5", "a.h5"),
+    ("search a.jpg --store a.h5", "a.jpg"),
+    ("search a.jpg --store a.h5 --polygon a.geojson", "a.geojson"),
+    ("search a.jpg --store a.h5 --map x.html --ortho a.tif", "a.tif"),
+    ("evaluate -d a-data --model a.safetensors", "a.safetensors"),
+    ("evaluate -d a-data --model a.safetensors", "a-data/pairs.csv"),
+    ("evaluate -d a-data --model a.safetensors --against a.csv", "a.csv"),
+    ("heatmap a.jpg --tile a.png --model a.safetensors --hfov 360 -o x.png", "a.png"),
+    ("train -d a-data --recipe demo -o run", "a-data/panoramas.csv"),
+    ("ablate -d a-data --table a.toml -o made", "a.toml"),
+    ("ablate -d a-data --recipe demo --vary train.roll=0,1 -o made", "a-data/panoramas.csv"),
+    ("build-dataset pairs a-photos --aerial a.tif -o made", "a.tif"),
+    ("build-dataset pairs --positions a.csv --aerial a.tif -o made", "a.csv"),
+    ("build-dataset tiles --aerial a.tif --tile-metres 20 -o made", "a.tif"),
+    ("build-dataset area --aerial a.tif --tile-metres 20 -o made", "a.tif"),
+    ("build-dataset world --texture a.tif --size-km 0.3 --panoramas 1 -o made", "a.tif"),
+    ("build-dataset check a-data", "a-data/tiles.csv"),
+    ("models", "cvgeo.toml"),
+]
+
+
+@pytest.mark.parametrize(("line", "name"), UNREADABLE, ids=lambda word: word.replace("/", " "))
+def test_an_input_that_may_not_be_read(ordinary, here, line, name):
+    (here / "a.toml").touch()
+    (here / name).chmod(0)
+    done = ordinary.run(line, b"", here)
+    (here / name).chmod(0o700)
+    # A check of a data set tells of it in a record.
+    said = (done.stdout if "check" in line else done.stderr).decode().lower().splitlines()
+    told = [one for one in said if Path(name).name in one and "permission denied" in one]
+    assert done.returncode == 3 and len(told) == 1, done
+    assert all(one.startswith("cvgeo: ") for one in done.stderr.decode().splitlines()), done.stderr.decode()
 
 
 @pytest.mark.parametrize("name", CALLS)

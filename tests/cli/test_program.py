@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.cli.terminal import in_terminal
 
 
 def shown(result: subprocess.CompletedProcess[bytes]) -> dict:
@@ -20,25 +21,6 @@ def one_line(result: subprocess.CompletedProcess[bytes]) -> str:
     lines = result.stderr.decode().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
-
-
-def in_terminal(words: list[str], env: dict[str, str], cwd: Path, columns: int = 80) -> tuple[int, bytes]:
-    """Run in a pseudo-terminal of a width; the exit status and all that it showed."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(cwd)
-        os.execvpe(words[0], words, env | {"COLUMNS": str(columns)})
-    output = b""
-    while True:
-        try:
-            part = os.read(terminal, 65536)
-        except OSError:
-            break
-        if not part:
-            break
-        output += part
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), output
 
 
 class TestCalls:
@@ -231,25 +213,31 @@ class TestTerminal:
     def test_table_on_a_terminal_fits_its_width(self, toy_words, environment, tmp_path):
         status, output = in_terminal([*toy_words, "show", "[bold]x[/]\x1b[31m"], environment, tmp_path, 60)
         assert status == 0
-        text = output.decode()
-        assert "[bold]" in text
-        assert "\x1b[31m" not in text
-        assert all(len(line) <= 70 for line in text.splitlines() if "\x1b" not in line)
+        assert "[bold]" in output
+        assert "\x1b[31m" not in output
+        assert all(len(line) < 60 for line in output.splitlines() if "\x1b" not in line)
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "koi8-r"])
+    def test_letters_that_the_locale_has_not(self, toy_words, environment, tmp_path, encoding):
+        words = [*toy_words, "show", b"caf\xe9 \xe4\xb8\xad", "--format", "table"]
+        status, output = in_terminal(words, environment | {"PYTHONIOENCODING": encoding}, tmp_path)
+        assert status == 0 and "Traceback" not in output
+        assert "\\u4e2d" in output and (encoding == "koi8-r" or "-----" in output)
 
     @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
     def test_plain_help(self, toy_words, environment, tmp_path, variables):
         status, output = in_terminal([*toy_words, "show", "--help"], environment | variables, tmp_path)
         assert status == 0
-        assert b"\x1b" not in output
+        assert "\x1b" not in output
 
     def test_dressed_help(self, toy_words, environment, tmp_path):
-        _, output = in_terminal([*toy_words, "show", "--help"], environment | {"TERM": "xterm"}, tmp_path)
-        assert b"\x1b[1mUsage:\x1b[0m cvgeo show" in output
+        _, output = in_terminal([*toy_words, "show", "--help"], environment, tmp_path)
+        assert "\x1b[1mUsage:\x1b[0m cvgeo show" in output
 
     @pytest.mark.parametrize("columns", [40, 50, 80, 200])
     def test_help_fits(self, toy_words, environment, tmp_path, columns):
         _, output = in_terminal([*toy_words, "show", "--help"], environment | {"TERM": "dumb"}, tmp_path, columns)
-        lines = [line for line in output.decode().splitlines() if not line.startswith("  $ ")]
+        lines = [line for line in output.splitlines() if not line.startswith("  $ ")]
         assert max(map(len, lines)) < min(columns, 80)
 
     def test_forced_colour_leaves_data_alone(self, program):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -114,13 +115,27 @@ def ponder(seconds: float = 2.0, *, reporter: ConsoleReporter) -> int:
     return write_records([{"seconds": seconds}], options.OutputFormat.JSONL)
 
 
+def climb(name: str = "climbing", steps: int = 20, *, reporter: ConsoleReporter) -> int:
+    """Show bars, one within the other."""
+
+    def climbed() -> Iterator[dict[str, object]]:
+        for floor in reporter.track(range(2), "floors"):
+            for _ in reporter.track(range(steps), name):
+                time.sleep(0.05)
+            reporter.note("a floor higher")
+            yield {"floor": floor, "name": "東 " * 100}
+        yield {"floors": 2}
+
+    return write_records(climbed(), options.OutputFormat.JSONL)
+
+
 def busy(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.01)
 
 
-for command in (show, fail, lines, ponder, work):
+for command in (show, fail, lines, ponder, climb, work):
     app.add(command.__name__, command, sys.modules[__name__])
 app.GROUPS["group"] = "A group."
 app.add("group show", show, sys.modules[__name__])

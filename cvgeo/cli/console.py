@@ -152,9 +152,11 @@ def _cell(value: Any) -> str:
 
 
 def _place_cell(column: str, value: Any) -> str:
-    """A cell of a table; six digits of a degree are a tenth of a metre."""
+    """A cell of a table; six digits of a degree are a tenth of a metre, and metres have no exponent."""
     digits = {"lat": 6, "lon": 6, "score": 4}.get(column)
-    return f"{value:.{digits}f}" if digits and isinstance(value, float) else _cell(value)
+    if column.endswith("_m") and isinstance(value, float) and abs(value) >= 1e6:
+        digits = 0
+    return f"{value:.{digits}f}" if digits is not None and isinstance(value, float) else _cell(value)
 
 
 def write_records(

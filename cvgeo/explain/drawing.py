@@ -40,6 +40,18 @@ def nice_length(metres: float) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= metres * (1 + 1e-9))
 
 
+def metres(length: float) -> str:
+    """A length as people read it: 4.2 m, 37 m, 1.25 km, 690 km."""
+    if length < 1000:
+        return f"{length:.1f} m" if length < 10 else f"{length:.0f} m"
+    return f"{length / 1000:.2f} km" if length < 10_000 else f"{length / 1000:,.0f} km"
+
+
+def heading(degrees: float, sd: float) -> str:
+    """A heading and how uncertain it is, NaN where that is not known (or nothing is uncertain)."""
+    return f"heading {degrees:.0f}°" + ("" if math.isnan(sd) else f" ± {max(1, round(sd))}°")
+
+
 def scale_bar(image: Image.Image, metres_per_pixel: float, size: int) -> None:
     """A scale bar with its length, in the lower left corner, about a fifth of the picture long."""
     draw = ImageDraw.Draw(image)

@@ -14,13 +14,14 @@ from cvgeo.explain import drawing
 
 @dataclass
 class Candidate:
-    """One place on the map: its pixel (row, column), rank, score, and the heading of the picture if it is known."""
+    """One place on the map: its pixel (row, column), rank, score, and the heading of the picture; NaN is unknown."""
 
     row: float
     column: float
     rank: int
     score: float
-    heading: float | None = None
+    heading: float = math.nan
+    heading_sd: float = math.nan
 
 
 def _arrow(draw: ImageDraw.ImageDraw, at: tuple[float, float], heading: float, length: float, radius: float) -> None:
@@ -78,7 +79,7 @@ def draw_map(
     for candidate in reversed(candidates):
         best = placed and candidate.rank == 1
         at, radius = (candidate.column, candidate.row), unit * (0.95 if best else 0.75)
-        if best and candidate.heading is not None:
+        if best and not math.isnan(candidate.heading):
             _arrow(draw, at, candidate.heading, unit * 3.4, radius)
         colour = drawing.FOUND if best else drawing.OTHER
         drawing.disc(draw, at, radius, colour, str(candidate.rank), round(unit * (1.1 if best else 0.9)))
@@ -89,15 +90,17 @@ def draw_map(
             draw.ellipse(box, outline=colour, width=width)
     drawing.scale_bar(picture, metres_per_pixel, unit)
     drawing.north_arrow(picture, unit)
-    legend = _legend(len(candidates), placed)
+    legend = _legend(candidates, placed)
     return np.asarray(_with_header(picture, title, unit, truth is not None, legend, attribution))
 
 
-def _legend(count: int, placed: bool) -> list[tuple[tuple[int, int, int], str, str]]:
+def _legend(candidates: Sequence[Candidate], placed: bool) -> list[tuple[tuple[int, int, int], str, str]]:
     """Colour, rank and label of the kinds of marks."""
+    count, first = len(candidates), candidates[0]
     if not placed:
         return [(drawing.OTHER, "1", f"best {count}, none of them probable enough")]
-    best = (drawing.FOUND, "1", "best match, arrow: heading")
+    arrow = "" if math.isnan(first.heading) else f", {drawing.heading(first.heading, first.heading_sd)}"
+    best = (drawing.FOUND, "1", f"best match{arrow}")
     return [best, (drawing.OTHER, "2", f"next {count - 1}")] if count > 1 else [best]
 
 

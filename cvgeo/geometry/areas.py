@@ -39,6 +39,34 @@ class Disc:
         return inside
 
 
+@dataclass(frozen=True)
+class Box:
+    """The least box of degrees that holds positions; around the date line it may be all of the longitudes."""
+
+    south: float
+    west: float
+    north: float
+    east: float
+
+    def __str__(self) -> str:
+        return ",".join(f"{one:.5f}" for one in (self.south, self.west, self.north, self.east))
+
+    @classmethod
+    def around(cls, lat: np.ndarray, lon: np.ndarray) -> Box:
+        """That of N positions, of which one at least is known; unknown ones (NaN) do not count."""
+        west, east = float(np.nanmin(lon)), float(np.nanmax(lon))
+        if east - west > 180:
+            west, east = -180.0, 180.0
+        return cls(float(np.nanmin(lat)), west, float(np.nanmax(lat)), east)
+
+    def beyond_m(self, lat: float, lon: float) -> float:
+        """How many metres a position lies outside of it, 0 for one inside."""
+        middle, half = (self.west + self.east) / 2, (self.east - self.west) / 2
+        east = (lon - middle + 180) % 360 - 180
+        nearest = min(max(lat, self.south), self.north), middle + min(max(east, -half), half)
+        return float(distance_m(lat, lon, *nearest))
+
+
 class Polygons:
     """Polygons, each an outer ring and its holes; what lies in one of them counts. Even-odd rule, straight in degrees.
 

@@ -17,6 +17,7 @@ from cvgeo.data.sources.imagery import ImageryOptions, find_imagery
 from cvgeo.data.sources.mosaic import Mosaic
 from cvgeo.data.sources.web import is_url
 from cvgeo.errors import InputError, UsageError
+from cvgeo.geometry.geodesy import distance_m
 from cvgeo.paths import FileBatch, resumable_folder
 from cvgeo.pipelines import tile_cutting as cutting
 from cvgeo.report import Reporter
@@ -170,8 +171,12 @@ def _gallery(
     for number in np.flatnonzero(shares < settings.least_valid).tolist():
         dropped.add(names[number], "margin", f"only {shares[number]:.0%} of the tile has data")
     if not kept:
-        largest = f"the imagery holds no square of {size.metres:g} m with {settings.least_valid:.0%} data"
-        raise InputError(largest, path=mosaic.imagery[0].name, mend=cutting.hint(mosaic))
+        south, west, north, east = parts[0]
+        spans = f"{distance_m(south, west, north, west):.0f} by {distance_m(south, west, south, east):.0f} m"
+        square = f"no square of {size.metres:g} m with {settings.least_valid:.0%} data"
+        raise InputError(
+            f"the imagery ({spans}) holds {square}", path=mosaic.imagery[0].name, mend=cutting.hint(mosaic)
+        )
     tiles = Tiles(
         [names[number] for number in kept],
         [folder / "tiles" / f"{names[number]}{cutting.TILE_SUFFIX}" for number in kept],

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from cvgeo.explain.drawing import metres
 from cvgeo.geometry.geodesy import distance_m
 from cvgeo.pipelines.pictures import GroundPicture
 from cvgeo.retrieval import EmbeddingStore
 from cvgeo.retrieval.probability import Fit
 
 FULL_TURN = 360.0
+FAR_M = 1000.0  # no receiver errs so much
 KEPT = ("query", "probability", "none")  # of the record of a picture that is not placed
 
 
@@ -59,7 +61,8 @@ class Found:
     `rows`, `scores` (S,) are the shortlist, best first, `weights` (S,) how much each of it counts, by `sharpness`;
     `hits` are the first of it as users see them. `fit` is the pictures' calibration and `log_sum` that of its shares
     over all rows that were searched, where probabilities can be told. `none` is the probability that the place is in
-    none of these; `abstains` says that the best place is less probable than was asked for.
+    none of these; `abstains` says that the best place is less probable than was asked for. `beyond_m` is how far the
+    place that the pictures state lies outside of all that was searched.
     """
 
     described: list[Described]
@@ -73,6 +76,7 @@ class Found:
     log_sum: float = math.nan
     none: float = math.nan
     abstains: bool = False
+    beyond_m: float = 0.0
 
     @property
     def picture(self) -> GroundPicture:
@@ -84,6 +88,12 @@ class Found:
         """Latitude and longitude that the pictures themselves state, of the first that does; else NaN."""
         stated = ((one.picture.lat, one.picture.lon) for one in self.described)
         return next((place for place in stated if not any(map(math.isnan, place))), (math.nan, math.nan))
+
+    @property
+    def astray(self) -> str:
+        """That none of the tiles searched is near the place that the pictures state; empty where some may be."""
+        far = f"its own GPS position lies {metres(self.beyond_m)} outside of the tiles searched"
+        return far if self.beyond_m > FAR_M else ""
 
     @property
     def title(self) -> str:

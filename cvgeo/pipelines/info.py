@@ -318,8 +318,8 @@ def _picture(path: Path, verify: bool) -> dict[str, Any]:
     except InputError as error:
         return record | {"notes": [error.fault]}
     known = not math.isnan(tag.hfov)
-    heading = (tag.column0_heading + tag.hfov / 2) % 360 if known else math.nan
-    record |= {"lat": tag.lat, "lon": tag.lon, "heading": heading, "column0_heading": tag.column0_heading}
+    column0_heading = tag.column0_heading if known else math.nan
+    record |= {"lat": tag.lat, "lon": tag.lon, "heading": tag.heading, "column0_heading": column0_heading}
     record |= {"hfov": tag.hfov, "vfov_top": tag.vfov_top, "vfov_bottom": tag.vfov_bottom}
     record |= {"projection": tag.projection} if tag.projection else {}
     return record | {"pitch": tag.pitch, "roll": tag.roll, "notes": tag.notes}

@@ -53,8 +53,12 @@ def _corners(mosaic: Mosaic, lat: np.ndarray, lon: np.ndarray) -> tuple[tuple[fl
     return (max(south, lat.min() - 1), max(west, lon.min() - 1)), (min(north, lat.max() + 1), min(east, lon.max() + 1))
 
 
-def _inside(values: np.ndarray, side: float, low: float, high: float) -> float:
-    """Middle of a window of `side` around the values, moved so that it stays between `low` and `high` if it can."""
+def _inside(values: np.ndarray, side: float, around: float, low: float, high: float) -> float:
+    """Middle of a window of `side` around the values, moved so that it stays between `low` and `high` if it can.
+
+    What lies beyond these, values and `around` them, stays in the window.
+    """
+    low, high = min(low, values.min() - around), max(high, values.max() + around)
     middle = float(values.max() + values.min()) / 2
     return (low + high) / 2 if side >= high - low else min(max(middle, low + side / 2), high - side / 2)
 
@@ -67,21 +71,34 @@ def _located(found: Found, store: EmbeddingStore) -> list[tuple[int, Hit]]:
     return places
 
 
-def _window(places: Sequence[tuple[int, Hit]], found: Found, mosaic: Mosaic | None, ortho: str | None) -> Window:
-    """A square around the places found and the true one. Raises InputError where the imagery shows no place found."""
+def _window(
+    places: Sequence[tuple[int, Hit]], found: Found, mosaic: Mosaic | None, ortho: str | None, around_m: float = 0.0
+) -> Window:
+    """A square around the places found, so many metres around each, and the true one.
+
+    Raises InputError where the imagery shows no place found.
+    """
     lat, lon = (np.array([getattr(hit, name) for _, hit in places]) for name in ("lat", "lon"))
     if mosaic is not None and not any(mosaic.shows(*place) for place in zip(lat, lon, strict=True)):
         raise InputError("covers none of the places found", path=ortho, mend="name imagery of the same area")
-    truth = [] if math.isnan(found.truth[0]) else [found.truth]
+    truth = [found.truth] if _truth_shown(found) else []
     north, east = offset_metres(
         lat[0], lon[0], *(np.append(lat, [t[0] for t in truth]), np.append(lon, [t[1] for t in truth]))
     )
-    side = max(np.ptp(north), np.ptp(east), LEAST_METRES) * 1.25
+    spread = max(np.ptp(north), np.ptp(east))
+    side = max(1.25 * spread, spread + 2 * around_m, 1.25 * LEAST_METRES)
     low, high = (-math.inf, -math.inf), (math.inf, math.inf)
     if mosaic is not None:
         low, high = (offset_metres(lat[0], lon[0], *corner) for corner in _corners(mosaic, lat, lon))
-    middle = tuple(_inside(values, side, *ends) for values, *ends in zip((north, east), low, high, strict=True))
+    middle = tuple(
+        _inside(values, side, around_m, *ends) for values, *ends in zip((north, east), low, high, strict=True)
+    )
     return Window(*(float(one) for one in move(lat[0], lon[0], *middle)), float(side))
+
+
+def _truth_shown(found: Found) -> bool:
+    """Whether the pictures state a place that is near enough to the places found to be on a map with them."""
+    return not math.isnan(found.truth[0]) and not found.astray
 
 
 def write_map(path: Path, found: Found, store: EmbeddingStore, ortho: str) -> None:
@@ -94,17 +111,18 @@ def write_map(path: Path, found: Found, store: EmbeddingStore, ortho: str) -> No
         window = _window(places, found, mosaic, ortho)
         gsd = window.side_m / MAP_PIXELS
         image, mask = mosaic.cut_tile(window.lat, window.lon, MAP_PIXELS, gsd)
-    known = not math.isnan(found.truth[0])
     lat, lon = ([getattr(hit, name) for _, hit in places] for name in ("lat", "lon"))
     x, y = window.xy(np.array([*lat, found.truth[0]]), np.array([*lon, found.truth[1]])).T
     row, column = MAP_PIXELS / 2 - y / gsd, MAP_PIXELS / 2 + x / gsd
     candidates = [
-        Candidate(row[n], column[n], rank, hit.score, None if rank > 1 or math.isnan(hit.heading) else hit.heading)
+        Candidate(row[n], column[n], rank, hit.score, *((hit.heading, hit.heading_sd) if rank == 1 else ()))
         for n, (rank, hit) in enumerate(places)
     ]
     best = found.hits[0]
     title = f"{found.title}: {found.verdict or f'{best.lat:.6f}, {best.lon:.6f}'}"
-    at = (row[-1], column[-1]) if known else None
+    if found.astray:
+        title += f" (its own GPS position: {drawing.metres(found.error_m(best))} away)"
+    at = (row[-1], column[-1]) if _truth_shown(found) else None
     image = np.where(mask[..., None], image, np.uint8(drawing.GROUND))
     write_image(path, draw_map(image, candidates, gsd, title, at, mosaic.attribution, not found.abstains))
 
@@ -122,8 +140,9 @@ def write_page(path: Path, founds: Sequence[Found], store: EmbeddingStore, ortho
 
 def _view(found: Found, store: EmbeddingStore, mosaic: Mosaic | None, ortho: str | None) -> PageView:
     places = _located(found, store)
-    window = _window(places, found, mosaic, ortho)
-    known = not math.isnan(found.truth[0])
+    # A page draws the error ellipses as well.
+    ellipses = max((hit.major_m for _, hit in places if not math.isnan(hit.major_m)), default=0.0)
+    window = _window(places, found, mosaic, ortho, ellipses)
     return PageView(
         found.title,
         _summary(found, store),
@@ -137,13 +156,14 @@ def _view(found: Found, store: EmbeddingStore, mosaic: Mosaic | None, ortho: str
         _heat(found, window, store),
         [] if mosaic is None else _imagery(mosaic, window, places),
         "" if mosaic is None else mosaic.attribution,
-        window.xy(*np.array(found.truth)).tolist() if known else None,
+        window.xy(*np.array(found.truth)).tolist() if _truth_shown(found) else None,
     )
 
 
 def _summary(found: Found, store: EmbeddingStore) -> str:
-    of = f"of {len(store):,} tiles"
-    return f"The best {len(found.hits)} {of}." if len(found.hits) > 1 else f"The best {of}."
+    best = f"best {len(found.hits)}" if len(found.hits) > 1 else "best"
+    astray = f" {found.astray[0].upper()}{found.astray[1:]}." if found.astray else ""
+    return f"The {best} of {len(store):,} tiles.{astray}"
 
 
 def _photo(path: Path, projection: str) -> str:

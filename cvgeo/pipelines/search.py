@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from cvgeo.data.ground import read_ground
 from cvgeo.data.sources.geotags import StatedPose
 from cvgeo.data.views import coarsen
 from cvgeo.errors import CvgeoError, InputError, MismatchError, UsageError
-from cvgeo.geometry.areas import Area
+from cvgeo.geometry.areas import Area, Box
 from cvgeo.models import Embedder, fingerprint
 from cvgeo.pipelines.azimuth import azimuth_finder, headings_of
 from cvgeo.pipelines.calibrate import NEIGHBOURS, Calibration
@@ -118,10 +120,24 @@ class Searcher:
         columns, path = self.store.columns, self.store.path
         inside = np.logical_and.reduce([area.contains(columns.lat, columns.lon) for area in areas])
         if not inside.any():
-            raise InputError(
-                f"none of its {len(self.store)} tiles lies in the area", path=path, mend="give a wider area"
-            )
+            box = Box.around(columns.lat, columns.lon)
+            mend = f"give a wider area; they lie in {box} (S,W,N,E; in GeoJSON longitude comes first)"
+            raise InputError(f"none of its {len(self.store)} tiles lies in the area", path=path, mend=mend)
         return np.flatnonzero(inside)
+
+    @cached_property
+    def box(self) -> Box:
+        """Where the tiles lie that are searched."""
+        some = slice(None) if self.rows is None else self.rows
+        return Box.around(self.store.columns.lat[some], self.store.columns.lon[some])
+
+    def _say_astray(self, found: Found) -> None:
+        """Warn of a picture that says it was taken where no tile is."""
+        if any(map(math.isnan, found.truth)) or np.isnan(self.store.columns.lat).all():
+            return
+        found.beyond_m = self.box.beyond_m(*found.truth)
+        if found.astray:
+            self.reporter.warn(f"{found.picture.path}: {found.astray}: none of them shows the place")
 
     def require_positions(self, consequence: str) -> None:
         """Raise InputError where no tile of the store has a position."""
@@ -173,6 +189,7 @@ class Searcher:
         self._weigh(found)
         self._add_probabilities(found)
         self._refine(found)
+        self._say_astray(found)
         found.hits = found.hits[: self.options.k]
 
     def _tried_headings(self, picture: GroundPicture) -> list[float]:

@@ -21,7 +21,7 @@ TILE = 300
 GAP = 18
 FRAME = 5
 TITLE = 46
-CAPTION = 74
+CAPTION = 94
 PHOTO_HEIGHT = 480
 MOST_PHOTOS = 6
 NEAR_M = 25.0
@@ -51,10 +51,11 @@ def shows_place(store: EmbeddingStore, row: int, lat: float, lon: float) -> bool
 def _card(found: Found, position: int, store: EmbeddingStore) -> _Card:
     hit = found.hits[position]
     place = "position unknown" if math.isnan(hit.lat) else f"{hit.lat:.6f}, {hit.lon:.6f}"
-    third = "heading unknown" if math.isnan(hit.heading) else f"heading {hit.heading:.0f}°"
+    told = "" if math.isnan(hit.probability) else f" · probability {100 * hit.probability:.0f} %"
+    pose = "heading unknown" if math.isnan(hit.heading) else drawing.heading(hit.heading, hit.heading_sd)
     error = found.error_m(hit)
     if not math.isnan(error):
-        third += f" · off by {error:.1f} m" if error < 100 else f" · off by {error:,.0f} m"
+        pose += f" · off by {drawing.metres(error)}"
     try:
         picture = read_image(store.file_of(hit.row))
     except CvgeoError:
@@ -63,16 +64,14 @@ def _card(found: Found, position: int, store: EmbeddingStore) -> _Card:
     return _Card(
         picture,
         position + 1,
-        [_named(hit, store), place, third],
+        [_name(hit, store), place, f"score {hit.score:.3f}{told}", pose],
         true,
         position == 0 and not found.abstains,
     )
 
 
-def _named(hit: Hit, store: EmbeddingStore) -> str:
-    name = f"{Path(store.columns.id[hit.row]).name} · " if hit.row >= 0 else ""
-    told = "" if math.isnan(hit.probability) else f" · {100 * hit.probability:.0f} %"
-    return f"{name}score {hit.score:.3f}{told}"
+def _name(hit: Hit, store: EmbeddingStore) -> str:
+    return Path(store.columns.id[hit.row]).name if hit.row >= 0 else "between tiles"
 
 
 def _draw_card(sheet: Image.Image, card: _Card, left: int, top: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,9 @@ def find_checkpoint(reference: str | os.PathLike[str]) -> Path | None:
                 return path / name
         raise InputError("no checkpoint in this folder", path=path, mend="train first, or name a checkpoint file")
     if not path.exists():
-        mend = "give a checkpoint, a run folder, or one of " + ", ".join(preset_names("models"))
+        known = preset_names("models")
+        near = get_close_matches(path.name, known, n=1)
+        mend = f"did you mean {near[0]}?" if near else "give a checkpoint, a run folder, or one of " + ", ".join(known)
         raise InputError("no such model", path=path, mend=mend)
     return path
 

@@ -288,7 +288,8 @@ def test_bad_rasters(program, scene, tmp_path):
     (tmp_path / "text.tif").write_text("no raster")
     assert "text.tif: cannot be read as a raster" in call(tmp_path / "text.tif", "tiles")
     write_ortho(tmp_path / "small.tif", side=64)
-    assert "no square of 60 m with 75% data; give a smaller --tile-metres" in call(tmp_path / "small.tif", "tiles")
+    message = call(tmp_path / "small.tif", "tiles")
+    assert "the imagery (32 by 32 m) holds no square of 60 m with 75% data; give a smaller --tile-metres" in message
 
 
 @pytest.mark.parametrize(

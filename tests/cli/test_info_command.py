@@ -1,4 +1,5 @@
 import json
+import math
 
 import cv2
 import numpy as np
@@ -33,6 +34,13 @@ def things(tmp_path_factory, make_rings, rings_model):
 def describe(verify, *paths):
     reporter = Reporter()
     return list(describe_files([str(path) for path in paths], verify, reporter)), reporter.failures
+
+
+def test_a_heading_is_told_of_a_picture_of_unknown_field_of_view(tmp_path, geotagged):
+    path = geotagged.write_picture(tmp_path / "a.jpg", (64, 48), geotagged.gps(52, 13, direction=41.0, reference="T"))
+    ((record,), _) = describe(False, path)
+    assert record["heading"] == pytest.approx(41) and math.isnan(record["column0_heading"])
+    assert math.isnan(record["hfov"])
 
 
 @pytest.mark.parametrize("verify", [False, True])

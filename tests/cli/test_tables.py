@@ -7,6 +7,7 @@ import re
 import pytest
 from rich.cells import cell_len
 
+from cvgeo.cli.console import _place_cell
 from cvgeo.cli.search import COLUMNS, SPARE
 from cvgeo.cli.tables import Column, columns_of, table_lines
 
@@ -71,3 +72,7 @@ def test_texts_fold_after_separators():
 def test_wide_letters_count_twice():
     columns = [Column("name", ["名前名前名前"], False), Column("n", ["7"], True)]
     assert {cell_len(line) for line in table_lines(columns, None)[1:]} == {15}
+
+
+def test_metres_have_no_exponent():
+    assert _place_cell("error_m", 8_828_310.82) == "8828311" and _place_cell("error_m", 1102.8) == "1102.8"

@@ -12,6 +12,21 @@ def test_scale_bar_lengths_are_round(metres, expected):
     assert drawing.nice_length(metres) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("metres", "expected"),
+    [(4.22, "4.2 m"), (37.4, "37 m"), (1250, "1.25 km"), (689_920.27, "690 km"), (11_541_233, "11,541 km")],
+)
+def test_lengths_are_told_as_people_read_them(metres, expected):
+    assert drawing.metres(metres) == expected
+
+
+@pytest.mark.parametrize(
+    ("sd", "expected"), [(np.nan, "heading 163°"), (120.8, "heading 163° ± 121°"), (0.2, "heading 163° ± 1°")]
+)
+def test_a_heading_tells_how_uncertain_it_is(sd, expected):
+    assert drawing.heading(162.7, sd) == expected
+
+
 def marks(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     """Rows and columns, in the map below the header, of the pixels of a colour."""
     header = picture.shape[0] - GREY.shape[0]

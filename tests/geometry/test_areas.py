@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvgeo.geometry.areas import Disc, Polygons
+from cvgeo.geometry.areas import Box, Disc, Polygons
 from cvgeo.geometry.geodesy import distance_m, move
 from cvgeo.geometry.shapes import GeometryError
 
@@ -71,3 +71,14 @@ def test_a_disc_is_what_lies_within_the_geodesic():
     assert 20 < sum(expected) < 380 and inside.tolist() == [*expected, False]
     edge_lat, edge_lon = move(60.0, 180.0, 4999.99, 0.0)
     assert Disc(60.0, 180.0, 5000.0).contains(np.array([edge_lat]), np.array([edge_lon])).all()
+
+
+def test_a_box_tells_how_far_outside_of_it_a_position_lies():
+    box = Box.around(np.array([51.8, np.nan, 51.9]), np.array([4.9, np.nan, 5.0]))
+    assert box == Box(51.8, 4.9, 51.9, 5.0) and str(box) == "51.80000,4.90000,51.90000,5.00000"
+    assert box.beyond_m(51.85, 4.95) == 0
+    assert box.beyond_m(51.85, 5.1) == pytest.approx(distance_m(51.85, 5.0, 51.85, 5.1))
+    assert box.beyond_m(51.7, 4.8) == pytest.approx(distance_m(51.8, 4.9, 51.7, 4.8))
+    near_the_date_line = Box.around(np.array([0.0, 0.0]), np.array([179.8, 179.9]))
+    assert near_the_date_line.beyond_m(0.0, -179.9) == pytest.approx(distance_m(0.0, 179.9, 0.0, -179.9))
+    assert Box.around(np.array([0.0, 1.0]), np.array([179.9, -179.9])).beyond_m(0.5, 20.0) == 0

@@ -264,6 +264,47 @@ def test_the_sheet_frames_the_true_tile(store, rings, tmp_path):
     assert not shows_place(searcher.store, found.hits[0].row, math.nan, math.nan)
 
 
+class Warned(Reporter):
+    """Keeps what it is warned of."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+
+    def warn(self, text):
+        self.texts.append(text)
+
+
+@pytest.mark.parametrize(("lat", "astray"), [(52.016, False), (53.0, True)])
+def test_a_picture_of_another_area_is_told_of_and_its_place_stays_off_the_map(
+    store, rings, tmp_path, monkeypatch, lat, astray
+):
+    reporter = Warned()
+    searcher = Searcher(str(store), None, None, SearchOptions(device="cpu", k=2), reporter)
+    path = str(rings / "data" / "pictures" / "ground002.png")
+    # The tiles lie between 52.0 and 52.011.
+    monkeypatch.setattr("cvgeo.pipelines.found.Found.truth", property(lambda found: (lat, 13.0)))
+    (found,) = find_places([path], searcher, reporter, 1)
+    assert any("110 km outside of the tiles searched" in text for text in reporter.texts) == astray
+    write_page(tmp_path / "page.html", [found], searcher.store, None)
+    page = (tmp_path / "page.html").read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])["views"][0]
+    assert (data["truth"] is None) == astray == ("outside of the tiles searched" in data["summary"])
+    assert data["side"] < 5000
+
+
+def test_a_page_holds_its_error_ellipses_and_a_place_beyond_the_imagery(store, rings, tmp_path):
+    searcher = Searcher(str(store), None, None, SearchOptions(device="cpu", k=3), Reporter())
+    (found,) = find_places([str(rings / "data" / "pictures" / "ground002.png")], searcher, Reporter(), 1)
+    found.picture.lat, found.picture.lon = 52.016, 13.0
+    write_page(tmp_path / "page.html", [found], searcher.store, None)
+    page = (tmp_path / "page.html").read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])["views"][0]
+    half = data["side"] / 2
+    assert all(abs(hit[axis]) + hit["major"] <= half for hit in data["hits"] for axis in "xy")
+    assert all(abs(one) < half for one in data["truth"])
+
+
 def test_a_sheet_of_odd_pictures():
     cards = [_Card(None, 1, ["a" * 200, "b", "c"], False), _Card(np.zeros((30, 900, 3), np.uint8), 2, ["x"], True)]
     sheet = draw_sheet(np.zeros((2000, 100, 3), np.uint8), "long title " * 40, "subtitle", cards)

@@ -164,6 +164,8 @@ def test_references_are_files_folders_and_presets(saved: tuple[Path, Config, Emb
     with pytest.raises(InputError, match="no checkpoint in this folder"):
         find_checkpoint(tmp_path / "empty")
     with pytest.raises(InputError, match=r"no such model; give a checkpoint, a run folder, or one of .*zero_shot"):
+        find_checkpoint(tmp_path / "runs" / "2026")
+    with pytest.raises(InputError, match=r"no such model; did you mean zero_shot\?"):
         find_checkpoint("zero_shoot")
 
 

@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const map = byId("map"), scene = byId("scene"), tip = byId("tip");
 const RAMP = [[253, 231, 37], [252, 166, 54], [225, 87, 60], [158, 27, 100], [74, 12, 107]];
-let view = null, chosen = 0;
+let view = null, moved = false; // moved by hand: then a change of the window's size leaves it
 const camera = { x: 0, y: 0, scale: 1 }; // metres east and south of the middle, pixels a metre
 
 function svg(name, attributes, parent) {
@@ -27,7 +27,7 @@ function colour(share) {
 }
 
 const known = (value) => value !== null && value !== undefined;
-const metres = (m) => (m < 1000 ? `${m < 10 ? m.toFixed(1) : Math.round(m)} m` : `${(m / 1000).toFixed(m < 1e4 ? 2 : 0)} km`);
+const metres = (m) => (m < 1000 ? `${m < 10 ? m.toFixed(1) : Math.round(m)} m` : `${m < 1e4 ? (m / 1000).toFixed(2) : Math.round(m / 1000).toLocaleString("en")} km`);
 const percent = (p) => `${(100 * p).toFixed(p < 0.1 ? 1 : 0)} %`;
 
 function facts(hit) {
@@ -67,8 +67,9 @@ function gridPath(width, height, step) {
 function zoom(factor, px, py) {
   const box = map.getBoundingClientRect();
   const dx = (px ?? box.width / 2) - box.width / 2, dy = (py ?? box.height / 2) - box.height / 2;
-  const before = camera.scale, fit = Math.min(box.width, box.height) / view.side;
-  camera.scale = Math.min(Math.max(before * factor, fit / 4), Math.max(40, fit));
+  const before = camera.scale, whole = Math.min(box.width, box.height) / view.side;
+  moved = true;
+  camera.scale = Math.min(Math.max(before * factor, whole / 4), Math.max(40, whole));
   camera.x += dx / before - dx / camera.scale;
   camera.y += dy / before - dy / camera.scale;
   place();
@@ -76,16 +77,17 @@ function zoom(factor, px, py) {
 
 function fit() {
   const box = map.getBoundingClientRect();
+  moved = false;
   Object.assign(camera, { x: 0, y: 0, scale: Math.min(box.width, box.height) / view.side });
   place();
 }
 
 function pick(number, move) {
-  chosen = number;
   [...byId("hits").querySelectorAll("button")].forEach((one, n) => one.setAttribute("aria-pressed", n === number));
   scene.querySelectorAll(".disc").forEach((one) => one.classList.toggle("chosen", Number(one.dataset.number) === number));
   if (!move) return;
   const hit = view.hits[number], box = map.getBoundingClientRect();
+  moved = true;
   camera.x = hit.x; camera.y = -hit.y;
   const close = Math.min(box.width, box.height) / Math.max(4 * (hit.major || 60), 240);
   camera.scale = Math.max(camera.scale, close);
@@ -130,7 +132,7 @@ function draw() {
   const most = view.heat.reduce((top, cell) => Math.max(top, cell[3]), 0);
   for (const [x, y, side, weight] of view.heat) {
     const share = Math.sqrt(weight / most);
-    svg("rect", { x: x - side / 2, y: -y - side / 2, width: side, height: side, fill: colour(share), opacity: 0.15 + 0.42 * share }, heat);
+    svg("rect", { x: x - side / 2, y: -y - side / 2, width: side, height: side, fill: colour(share), opacity: 0.06 + 0.5 * share ** 2 }, heat);
   }
   byId("most").textContent = percent(most);
   if (view.truth) {
@@ -188,6 +190,7 @@ window.addEventListener("pointermove", (event) => {
     camera.x -= (event.clientX - before.clientX) / camera.scale;
     camera.y -= (event.clientY - before.clientY) / camera.scale;
     tip.hidden = true;
+    moved = true;
     place();
   }
   pointers.set(event.pointerId, event);
@@ -204,7 +207,7 @@ map.addEventListener("keydown", (event) => {
   const step = 60 / camera.scale;
   const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
   if (event.target !== map) return;
-  if (moves[event.key]) { camera.x += moves[event.key][0]; camera.y += moves[event.key][1]; place(); }
+  if (moves[event.key]) { camera.x += moves[event.key][0]; camera.y += moves[event.key][1]; moved = true; place(); }
   else if (event.key === "+" || event.key === "=") zoom(1.4);
   else if (event.key === "-") zoom(1 / 1.4);
   else if (event.key === "0") fit();
@@ -222,7 +225,7 @@ byId("chooser").addEventListener("change", (event) => show(Number(event.target.v
 let size = "";
 new ResizeObserver(() => {
   const box = map.getBoundingClientRect(), now = `${box.width} ${box.height}`;
-  if (view && now !== size) place();
+  if (view && now !== size) (moved ? place : fit)();
   size = now;
 }).observe(map);
 show(0);

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, get_args
@@ -24,7 +26,7 @@ from cvgeo.cli.console import ConsoleReporter, clean, say
 from cvgeo.cli.pages import GENERAL, HELP, Page, page_of, show_help, usage_line
 from cvgeo.cli.stdin import check_streams
 from cvgeo.cli.waiting import waiting
-from cvgeo.errors import CvgeoError, CvgeoWarning, ExitStatus, explain_os_error
+from cvgeo.errors import CvgeoError, CvgeoWarning, ExitStatus, UsageError, explain_os_error
 from cvgeo.memory import keep_freed_memory
 
 # name, module and function of each command; a name of two words is a command of a group.
@@ -50,6 +52,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 GROUPS = {
     "build-dataset": "Make a data set: a procedural world, pairs of real or drawn panoramas, tiles over an area; check."
 }
+TEXTS = ("--name", "--attribution")  # options that may be empty
+LARGEST = 2**63 - 1  # of whole numbers, as libraries take them
 EXAMPLES = [("cvgeo demo", "the whole pipeline on a small made world")]
 
 _commands: dict[str, tuple[Callable[..., Any], ModuleType]] = {}
@@ -218,7 +222,8 @@ def _conclude(reporter: ConsoleReporter, done: int | None) -> None:
     if not reporter.failures:
         return
     failed = len(reporter.failures)
-    reporter.note(f"{failed} failed" if done is None else f"{done} done, {failed} failed")
+    if done != 0 or failed > 1:  # one picture that failed is told of already
+        reporter.note(f"{failed} failed" if done is None else f"{done} done, {failed} failed")
     _leave(ExitStatus.INPUT if done == 0 else ExitStatus.PARTIAL)
 
 
@@ -241,6 +246,20 @@ def _signed(command: Callable[..., Any]) -> Callable[..., Any]:
     signed.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
     signed.__annotations__ = {p.name: p.annotation for p in everything}
     return signed
+
+
+def _require_sense(words: list[str], options: dict[str, Any]) -> None:
+    """Raise UsageError for what no parser minds: words that are empty, numbers such as `nan` and `inf`."""
+    for before, word in pairwise(["", *words]):
+        name, equals, value = word.partition("=")
+        assigned = name.startswith("--") and equals and not value
+        if (assigned or not word) and (name or before) not in TEXTS:
+            # As a path it would be the folder that one is in.
+            raise UsageError("a word of the call is empty", mend="is a variable of the shell not set?")
+    for name, value in options.items():
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not finite or (isinstance(value, int) and abs(value) > LARGEST):
+            raise UsageError(f"--{name.replace('_', '-')} {value} is no number that can be meant", mend="give another")
 
 
 def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -266,6 +285,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             check_streams(_page(_name(context)), {**options, "log_file": log_file}, *streams)
             if logged := log_file or context.obj["log_file"]:
                 log.start(logged, _name(context), clean(options), lambda text: say(f"cvgeo: {text}"))
+            _require_sense(sys.argv[1:], options)
             done = signed(reporter=reporter, **options)
             _flush()
             _conclude(reporter, done)

@@ -25,8 +25,8 @@ Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE...",
-        help="Stores, checkpoints, run folders, data sets (also NAME:VARIANT), rasters, map tiles, packs, pictures; "
-        "- reads their paths from stdin.",
+        help="Stores, indexes, checkpoints, run folders, data sets (also NAME:VARIANT), rasters, map tiles, packs, "
+        "pictures; - reads their paths from stdin.",
     ),
 ]
 Verify = Annotated[bool, typer.Option("--verify", help="Read all of it: checksums, weights, each picture.")]

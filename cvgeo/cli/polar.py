@@ -13,8 +13,8 @@ import typer
 
 from cvgeo.cli import options
 from cvgeo.cli.console import ConsoleReporter, print_line, write_records
-from cvgeo.cli.stdin import require_named, require_piped
-from cvgeo.errors import InputError, UsageError
+from cvgeo.cli.stdin import names_from, require_named, require_piped, some_of
+from cvgeo.errors import UsageError
 
 EXAMPLES = [
     ("cvgeo polar tile.png", "makes tile.polar.png beside it and prints its path"),
@@ -70,6 +70,8 @@ def polar(
     require_named(names, null)
     if names == ["-"]:
         picture, names = _from_stdin(null)
+    elif "-" in names:
+        names = names_from(names, null)
     if output == Path("-"):
         _write_to_stdout(picture, names, settings, json)
         return None
@@ -95,7 +97,8 @@ def _from_stdin(null: bool) -> tuple[bytes, Iterator[str]]:
     from cvgeo.pipelines.polar import read_names
 
     require_piped()
-    return read_names(0, null)
+    picture, names = read_names(0, null)
+    return picture, iter(()) if picture else some_of(names)
 
 
 def _write_to_stdout(picture: bytes, names: Iterable[str], settings: Any, json: bool) -> None:
@@ -109,8 +112,6 @@ def _write_to_stdout(picture: bytes, names: Iterable[str], settings: Any, json: 
     name = "stdin"
     if not picture:
         every = list(names)
-        if not every:
-            raise InputError("stdin is empty", mend="pipe a picture or its path into it")
         if len(every) != 1:
             raise UsageError(f"`-o -` takes one picture, not {len(every)}", mend="name a folder with -o")
         name = every[0]

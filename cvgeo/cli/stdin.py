@@ -40,10 +40,20 @@ def _called(parameter: Parameter) -> str:
 def names_from(arguments: list[str], null: bool = False) -> Iterator[str]:
     """The arguments, with `-` replaced by the lines of stdin as they come; with `null` a null byte ends each.
 
-    Raises UsageError for `null` without `-`.
+    Raises UsageError for `null` without `-`; at its end InputError where stdin was read and no name came at all.
     """
     require_named(arguments, null)
-    return _names_from(arguments, null)
+    names = _names_from(arguments, null)
+    return some_of(names) if "-" in arguments else names
+
+
+def some_of(names: Iterable[str]) -> Iterator[str]:
+    """Names from stdin as they come. Raises InputError at the end where there was none."""
+    name = None
+    for name in names:
+        yield name
+    if name is None:
+        raise InputError("is empty", path="standard input", mend="pipe paths into it, one a line")
 
 
 def require_named(arguments: list[str], null: bool) -> None:

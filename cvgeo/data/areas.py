@@ -72,7 +72,8 @@ def _polygons(value: Any) -> Iterator[list[Any]]:
         if value.get("geometry") is not None:
             yield from _polygons(value["geometry"])
     elif kind in ("FeatureCollection", "GeometryCollection"):
-        for one in _list(value.get("features" if kind == "FeatureCollection" else "geometries")):
+        inside = value.get("features" if kind == "FeatureCollection" else "geometries")
+        for one in [] if inside == [] else _list(inside):
             yield from _polygons(one)
     elif kind == "Polygon":
         yield _list(value.get("coordinates"))

@@ -8,6 +8,7 @@ orientations 1 to 8. What is refused, each with its reason: no picture, truncate
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import stat
@@ -29,6 +30,7 @@ from cvgeo.paths import atomic_file
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
+MAX_SIDE = 1_000_000  # of libpng, which would tell of more itself; Pillow runs out of memory somewhere above
 MAX_PIXELS = 1_000_000_000  # a 30,000 x 30,000 tile passes; a file that unpacks to more is taken for a bomb
 WRITABLE = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 SUFFIXES = WRITABLE | {".jpe", ".gif", ".jp2", ".ppm", ".pgm", ".pnm", ".avif"}
@@ -49,6 +51,7 @@ def _pillow() -> ModuleType:
     Image.MAX_IMAGE_PIXELS = None
     # Broken EXIF is survived, and the program's stderr holds the program's own lines only.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
     return Image
 
 
@@ -72,7 +75,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     except OSError as error:
         raise explain_os_error(error, path, "read") from error
     if not data:
-        raise InputError("the file is empty", path=path, mend="fetch it again")
+        raise _empty(path)
     return data
 
 
@@ -130,6 +133,10 @@ def _mode(path: str | os.PathLike[str]) -> int:
         raise explain_os_error(error, path, "read") from error
 
 
+def _empty(name: str | os.PathLike[str]) -> InputError:
+    return InputError("the file is empty", path=name, mend="fetch it again")
+
+
 def _truncated(name: str | os.PathLike[str]) -> InputError:
     return InputError("the picture is truncated", path=name, mend="fetch it again")
 
@@ -139,6 +146,11 @@ def _damaged(name: str | os.PathLike[str], reason: object) -> InputError:
 
 
 def _check_pixels(height: int, width: int, name: str | os.PathLike[str]) -> None:
+    if not height or not width:
+        raise _damaged(name, "it has no pixels")
+    if max(height, width) > MAX_SIDE:
+        fault = f"{width}x{height} pixels are refused: a side has at most {MAX_SIDE:,}"
+        raise InputError(fault, path=name, mend="cut it into parts")
     if height * width >= MAX_PIXELS:
         fault = f"{width}x{height} pixels are refused: at most {MAX_PIXELS:,} are unpacked"
         raise InputError(fault, path=name, mend="reduce it or cut it into parts")
@@ -265,7 +277,10 @@ def open_picture(source: BinaryIO, name: str | os.PathLike[str]) -> PilImage:
         image = pillow.open(source)
     except pillow.UnidentifiedImageError as error:
         source.seek(0)
-        if looks_like_picture(source.read(64)):
+        head = source.read(64)
+        if not head:
+            raise _empty(name) from error
+        if looks_like_picture(head):
             raise InputError("is truncated, damaged or of no known format", path=name, mend="fetch it again") from error
         raise InputError("is not a picture that can be read", path=name, mend="convert it to JPEG or PNG") from error
     except _DAMAGED as error:

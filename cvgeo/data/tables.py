@@ -25,8 +25,11 @@ class CsvTable:
         rows, self.lines = _read_rows(self.path)
         if columns is None:
             if not rows:
-                raise InputError("is empty: the line that names the columns is missing", path=self.path)
+                fault = "is empty: the line that names the columns is missing"
+                raise InputError(fault, path=self.path, mend="write it again")
             columns, rows, self.lines = [name.strip() for name in rows[0]], rows[1:], self.lines[1:]
+            if any("\0" in name for name in columns):
+                raise InputError("is no CSV text", path=self.path, mend="name a table, or save it as UTF-8 CSV")
         if len(set(columns)) != len(columns):
             raise InputError("names a column twice", path=self.path, mend="give each column its own name")
         for row, line in zip(rows, self.lines, strict=True):
@@ -168,7 +171,7 @@ def _read_rows(path: Path) -> tuple[list[list[str]], list[int]]:
     except OSError as error:
         raise explain_os_error(error, path, "read") from error
     except csv.Error as error:
-        raise InputError(f"is not a well-formed CSV file: {error}", path=path) from error
+        raise InputError(f"is not a well-formed CSV file: {error}", path=path, mend="write it again") from error
     return rows, lines
 
 

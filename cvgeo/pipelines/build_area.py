@@ -21,7 +21,7 @@ from cvgeo.errors import InputError, UsageError
 from cvgeo.geometry.geodesy import move
 from cvgeo.paths import FileBatch, cache_dir, resumable_folder
 from cvgeo.pipelines import tile_cutting as cutting
-from cvgeo.pipelines.build_tiles import MOST_TILES, areas, tile_names
+from cvgeo.pipelines.build_tiles import MOST_TILES, chosen_areas, tile_names
 from cvgeo.report import Reporter
 
 PANORAMA_SUFFIX, PANORAMA_QUALITY = ".jpg", 92
@@ -136,8 +136,7 @@ class _Area:
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """Latitudes and longitudes of places about `spacing_m` apart where one could stand."""
         settings, size = self.settings, self.settings.size
-        area = settings.imagery.area
-        parts = areas(self.mosaic, size.metres) if area is None else [area]
+        parts = chosen_areas(self.mosaic, settings.imagery.area, size.metres)
         grids = [TileGrid(part, size.metres, settings.spacing_m) for part in parts]
         if (wanted := sum(len(grid) for grid in grids)) > MOST_TILES:
             fault = f"its area has {wanted:,} places; at most {MOST_TILES:,} are taken"

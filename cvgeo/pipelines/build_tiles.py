@@ -73,6 +73,21 @@ def areas(mosaic: Mosaic, slack_m: float) -> list[tuple[float, float, float, flo
     return [tuple(float(edge) for edge in group) for group in groups]
 
 
+def chosen_areas(
+    mosaic: Mosaic, chosen: tuple[float, float, float, float] | None, slack_m: float
+) -> list[tuple[float, float, float, float]]:
+    """The area that the user chose, else all `areas`. Raises InputError for one that the imagery does not touch."""
+    if chosen is None:
+        return areas(mosaic, slack_m)
+    south, west, north, east = chosen
+    across = [(mosaic.parts[:, 1] + turn <= east) & (west <= mosaic.parts[:, 3] + turn) for turn in (-360, 0, 360)]
+    if not (np.any(across, axis=0) & (mosaic.parts[:, 0] <= north) & (south <= mosaic.parts[:, 2])).any():
+        own = ",".join(f"{edge:.6g}" for edge in np.r_[mosaic.parts.min(axis=0)[:2], mosaic.parts.max(axis=0)[2:]])
+        fault = "--bbox lies outside the imagery"
+        raise InputError(fault, path=mosaic.imagery[0].name, mend=f"the imagery lies within {own}")
+    return [chosen]
+
+
 def tile_names(lat: np.ndarray, lon: np.ndarray) -> list[str]:
     """Ids of tiles by their centres, as VIGOR names its tiles; seven decimals are a centimetre."""
     return [f"tile_{one_lat:.7f}_{one_lon:.7f}" for one_lat, one_lon in zip(lat.tolist(), lon.tolist(), strict=True)]
@@ -157,7 +172,7 @@ def _gallery(
     mosaic: Mosaic, settings: TilesSettings, folder: Path, reporter: Reporter, dropped: cutting.Dropped
 ) -> Dataset:
     size = settings.size
-    parts = areas(mosaic, size.metres) if settings.imagery.area is None else [settings.imagery.area]
+    parts = chosen_areas(mosaic, settings.imagery.area, size.metres)
     grids = [TileGrid(part, size.metres, size.metres * (1 - settings.overlap)) for part in parts]
     if (wanted := sum(len(grid) for grid in grids)) > MOST_TILES:
         fault = f"its area takes {wanted:,} tiles of {size.metres:g} m; at most {MOST_TILES:,} are cut at once"

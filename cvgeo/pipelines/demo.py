@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvgeo.errors import CvgeoError, ExitStatus
+from cvgeo.errors import CvgeoError, ExitStatus, InputError
 from cvgeo.paths import write_text
 from cvgeo.report import Reporter
 
@@ -136,7 +136,10 @@ def demo(
 
     Returns:
         The record shown at the end: recall on the held-out places, the best place found, files, seconds, commands.
+        Raises InputError for a file in place of the folder.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is not a folder", path=folder, mend="name a folder")
     steps, seconds = [], {}
     for step in _prepare(folder, panoramas, size_km, epochs, seed, device):
         seconds[step.words[0] if step.words[0] != "build-dataset" else step.words[1]] = _run(step, reporter)

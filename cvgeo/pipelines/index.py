@@ -28,6 +28,7 @@ from cvgeo.retrieval.lock import writer_lock
 from cvgeo.retrieval.milvus_index import MilvusIndex
 from cvgeo.retrieval.store import relative_to_store
 
+FAISS_SUFFIX, MILVUS_SUFFIX = ".faiss", ".milvus.json"  # behind the store's own name
 CHECKED_ROWS = 100
 CHECKED_HITS = 10
 AUTO_BYTES = 4 << 30  # of embeddings: reading these takes seconds a search
@@ -48,12 +49,12 @@ class IndexOptions:
 
 def faiss_path(store: Path) -> Path:
     """Where the faiss index of a store lies."""
-    return store.with_name(f"{store.name}.faiss")
+    return store.with_name(f"{store.name}{FAISS_SUFFIX}")
 
 
 def milvus_record(store: Path) -> Path:
     """Where it is kept in which engine and collection the rows of a store are."""
-    return store.with_name(f"{store.name}.milvus.json")
+    return store.with_name(f"{store.name}{MILVUS_SUFFIX}")
 
 
 def _opened(path: str) -> EmbeddingStore:
@@ -118,8 +119,11 @@ def _faiss(store: EmbeddingStore, options: IndexOptions, reporter: Reporter) -> 
     return {"index": str(path), "added": added, "removed": removed, "built": how, **sizes, "bytes": path.stat().st_size}
 
 
-def _stored_place(store: EmbeddingStore) -> dict[str, Any]:
-    path = milvus_record(store.path)
+def place_in_milvus(path: Path) -> dict[str, Any]:
+    """What is kept in a file of `milvus_record`: uri, collection, digest; empty where there is none.
+
+    Raises InputError for a damaged one.
+    """
     try:
         place = json.loads(path.read_text(encoding="utf-8"))
         if not all(isinstance(place[key], str) for key in ("uri", "collection", "digest")):
@@ -133,7 +137,7 @@ def _stored_place(store: EmbeddingStore) -> dict[str, Any]:
 
 def _place(store: EmbeddingStore, uri: str | None, collection: str | None) -> tuple[str, str]:
     """The engine and the collection of a store: as told, as kept, else an embedded one beside the store."""
-    kept = _stored_place(store)
+    kept = place_in_milvus(milvus_record(store.path))
     if uri is not None and "://" not in uri:
         uri = relative_to_store(store.path, Path(uri))
     uri = uri or kept.get("uri") or f"{store.path.name}.milvus.db"
@@ -160,7 +164,7 @@ def _milvus(store: EmbeddingStore, options: IndexOptions, reporter: Reporter) ->
     record = milvus_record(store.path)
     columns = store.columns
     with writer_lock(record), MilvusIndex(_address(store, uri), collection, _token()) as index:
-        kept = _stored_place(store)
+        kept = place_in_milvus(milvus_record(store.path))
         known = (kept.get("uri"), kept.get("collection")) == (uri, collection)
         if index.exists() and (options.overwrite or (known and kept.get("fingerprint") != store.header.fingerprint)):
             index.drop()
@@ -226,7 +230,7 @@ def open_faiss(store: EmbeddingStore) -> FaissIndex:
 
 def open_milvus(store: EmbeddingStore, uri: str | None = None, collection: str | None = None) -> MilvusIndex:
     """The milvus index of a store: at a URI, else where it was made. Raises as `open_faiss` does."""
-    kept = _stored_place(store)
+    kept = place_in_milvus(milvus_record(store.path))
     if not kept:
         mend = f"build it: cvgeo index {store.path} --kind milvus"
         raise InputError("no milvus index of this store is known", path=store.path, mend=mend)

@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 
 from cvgeo.data.conventions import span, tile_metres
-from cvgeo.data.images import SUFFIXES, image_size, list_images, read_image
+from cvgeo.data.images import SUFFIXES, image_size, list_images, looks_like_picture, read_image
 from cvgeo.data.missing import missing_pictures, told_missing
 from cvgeo.data.pack import BROKEN, Pack, is_pack
-from cvgeo.data.readers import chosen_reader, find_dataset, open_dataset, reader_of, readers, split_variant
+from cvgeo.data.readers import DESCRIBING, chosen_reader, find_dataset, open_dataset, reader_of, readers, split_variant
 from cvgeo.data.schema import POSITIVE, Dataset
 from cvgeo.data.sources.geotags import read_geotag
 from cvgeo.data.sources.imagery import PACKED_SUFFIXES, RASTER_SUFFIXES, Imagery, find_pyramids
@@ -24,8 +24,10 @@ from cvgeo.data.sources.raster import RasterSource
 from cvgeo.data.sources.source import Source
 from cvgeo.errors import CvgeoError, InputError
 from cvgeo.paths import require_readable
+from cvgeo.pipelines.index_facts import describe_index
 from cvgeo.report import Reporter
 from cvgeo.retrieval import EmbeddingStore
+from cvgeo.retrieval.rows import SUFFIXES as STORE_SUFFIXES
 from cvgeo.retrieval.shards import shards_of
 from cvgeo.training.checkpoint import BEST, LAST, load_checkpoint, read_metadata
 from cvgeo.training.run_folder import METRICS, SETTINGS, RunFolder
@@ -57,26 +59,49 @@ def _describe(name: str, verify: bool, reporter: Reporter) -> dict[str, Any]:
     path = Path(name)
     if not path.exists() and _names_dataset(name):
         return _dataset(name, verify, reporter)
+    if path.is_file():
+        require_readable(path)
+    if path.exists() and (index := describe_index(path, verify)) is not None:
+        return index
     if path.is_dir():
         if (path / SETTINGS).is_file():
             return _run(path, verify)
         return _folder(path, verify, reporter)
     if not path.exists():
         raise InputError("no such file or folder", path=path, mend="check the spelling")
-    require_readable(path)
     if path.suffix == ".safetensors":
         return _checkpoint(path, verify)
-    if path.suffix in (".h5", ".hdf5") or h5py.is_hdf5(path):
+    if path.suffix in STORE_SUFFIXES or h5py.is_hdf5(path):
         return _pack(path, verify) if is_pack(path) else _store(path, verify)
     suffix = path.suffix.lower()
     if suffix in PACKED_SUFFIXES:
         return _pyramid(Imagery(str(path)), verify, reporter)
     if suffix in RASTER_SUFFIXES:
-        try:
-            return _raster(path, verify)
-        except InputError:
-            if suffix not in SUFFIXES:
-                raise
+        return _raster_or_picture(path, verify)
+    if suffix in DESCRIBING and _names_dataset(name):
+        return _dataset(name, verify, reporter)
+    return _other(path, verify)
+
+
+def _raster_or_picture(path: Path, verify: bool) -> dict[str, Any]:
+    """A raster, else a picture, with the reason why it is no raster among its notes."""
+    try:
+        return _raster(path, verify)
+    except InputError as error:
+        if path.suffix.lower() not in SUFFIXES:
+            raise
+        record = _picture(path, verify)
+        return record | {"notes": [*record["notes"], f"no raster: {error.fault}"]}
+
+
+def _other(path: Path, verify: bool) -> dict[str, Any]:
+    """A picture, whatever it is called. Raises InputError for a file of no kind that is known."""
+    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+        with open(path, "rb") as handle:
+            head = handle.read(64)
+        if head and not looks_like_picture(head):
+            mend = "cvgeo info --help lists what can be described"
+            raise InputError("is neither a file of the program nor a picture", path=path, mend=mend)
     return _picture(path, verify)
 
 

@@ -31,7 +31,7 @@ from cvgeo.retrieval.fusion import FusedScorer
 from cvgeo.retrieval.heading import Scorer, choose_scorer
 from cvgeo.retrieval.locate import SHARPNESS, error_ellipses, place_weights
 from cvgeo.retrieval.probability import Fit, LogSums, place_probabilities
-from cvgeo.training.checkpoint import heading_sharpness, trained_conventions
+from cvgeo.training.checkpoint import find_checkpoint, heading_sharpness, trained_conventions
 
 TOGETHER = 32
 SHORTLIST = 1000
@@ -150,6 +150,8 @@ class Searcher:
         if not reference:
             raise UsageError("the store does not say which model made it", path=path, mend="name it with --model")
         self.reporter.now(f"loading {reference}")
+        if reference == header.model:
+            self._require_model(reference)
         model, _, _ = load_model(reference, weights, self.options.device)
         self.sharpness = heading_sharpness(reference)
         if fingerprint(model) != header.fingerprint:
@@ -162,6 +164,14 @@ class Searcher:
             check_conventions(trained, given, view, path, self.options.allow_mismatch, self.reporter)
             trained = trained or None  # told once that it does not say
         return model
+
+    def _require_model(self, reference: str) -> None:
+        """Raise InputError where the model that the store names, and not the user, is not there any more."""
+        try:
+            find_checkpoint(reference)
+        except InputError as error:
+            fault = f"the model that made it, {reference}, is not there any more"
+            raise InputError(fault, path=self.store.path, mend="name it with --model") from error
 
     def close(self) -> None:
         """Let go of the store, its index, and the imagery."""

@@ -22,7 +22,7 @@ from cvgeo.data.pack import Pack
 from cvgeo.data.readers import open_dataset, split_variant
 from cvgeo.data.samplers import UniquePlaceBatches
 from cvgeo.data.schema import EVERY_SPLIT, POSITIVE, SEMI_POSITIVE, Dataset, Pairs
-from cvgeo.errors import InputError, MismatchError, UsageError
+from cvgeo.errors import CvgeoError, InputError, MismatchError, UsageError
 from cvgeo.evaluation.metrics import one_percent, recall_at
 from cvgeo.losses.pairs import OFFSET, SAID, SEMI_AERIAL
 from cvgeo.models import Embedder, build, build_embedder
@@ -110,7 +110,12 @@ def train(
                 run.open(_settings(config, data), options.overwrite and not is_restarted())
             # The others look for a state when it is known whose it is.
             ranks.wait()
-            progress = _fit(run, config, data, training, device, _divided(options, ranks), reporter, ranks)
+            try:
+                progress = _fit(run, config, data, training, device, _divided(options, ranks), reporter, ranks)
+            except CvgeoError:
+                if ranks.first:
+                    run.forget()
+                raise
     return _record(run, progress)
 
 

@@ -278,6 +278,13 @@ def read_facts(path: Path) -> dict[str, Any]:
     return _read_trailer(path)[0]
 
 
+def is_index(path: Path) -> bool:
+    """Whether a file ends as an index does."""
+    with open(path, "rb") as handle:
+        handle.seek(max(0, os.fstat(handle.fileno()).st_size - len(MARK)))
+        return handle.read() == MARK
+
+
 def is_whole(path: Path) -> bool:
     """Whether every byte of an index is as it was written."""
     facts, _, size = _read_trailer(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import numpy as np
 from cvgeo.errors import InputError, MismatchError, explain_os_error
 from cvgeo.paths import atomic_file
 
+SUFFIXES = (".h5", ".hdf5")
 FORMAT = "cvgeo.embeddings"
 FORMAT_VERSION = 3
 WITHOUT_INT8 = 2  # the format of a store of half-precision numbers, which older programs read as well;
@@ -344,8 +346,21 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno:
-            raise explain_os_error(error, path, "read") from error
-        raise _damaged(path, f"damaged or not an embedding store ({' '.join(str(error).split())[:120]})") from error
+            # HDF5's own text spans the whole call that it made of the system.
+            raise explain_os_error(OSError(error.errno, os.strerror(error.errno)), path, "read") from error
+        raise _unknown(path, error) from error
+
+
+def _unknown(path: Path, error: Exception) -> InputError:
+    # What HDF5 found out stands in brackets behind what was tried.
+    reason = re.sub(r"\W?Unable to synchronously open \w+ \((.*)\)\W?$", r"\1", " ".join(str(error).split()))[:120]
+    reason = {"file signature not found": "it is no HDF5 file"}.get(reason, reason)
+    if path.stat().st_size == 0:
+        reason = "it is empty"
+    fault = f"damaged or not an embedding store ({reason})"
+    if path.suffix in SUFFIXES:
+        return _damaged(path, fault)
+    return InputError(fault, path=path, mend="name an .h5 file that cvgeo embed made")
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,10 @@ from cvgeo.errors import InputError, MismatchError, explain_os_error
 from cvgeo.retrieval.columns import LiveRows, StoreColumns
 from cvgeo.retrieval.heading import single
 from cvgeo.retrieval.lock import writer_lock
-from cvgeo.retrieval.rows import INT8, OLDEST_VERSION, RowFile, StoreHeader, StoreRows, is_store, write_rows
+from cvgeo.retrieval.rows import INT8, OLDEST_VERSION, SUFFIXES, RowFile, StoreHeader, StoreRows, is_store, write_rows
 
 VERIFIED_AT_ONCE = 64 << 20
 MANY_PARTS = 32
-SUFFIXES = (".h5", ".hdf5")
 _PART = re.compile(r"part-(\d{8})\.h5$")
 
 

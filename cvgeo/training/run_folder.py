@@ -16,6 +16,7 @@ import io
 import json
 import os
 import pickle
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,14 @@ class RunFolder:
 
     def _begun(self) -> bool:
         return any((self.path / name).exists() for name in (STATE, METRICS, BEST, LAST))
+
+    def forget(self) -> None:
+        """Leave nothing behind of a run that failed before it saved anything."""
+        if self._begun():
+            return
+        with suppress(OSError):
+            (self.path / SETTINGS).unlink(missing_ok=True)
+            self.path.rmdir()
 
     def _compare(self, settings: dict[str, Any]) -> None:
         path = self.path / SETTINGS

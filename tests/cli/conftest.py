@@ -193,7 +193,12 @@ class Toys:
 
     def run(self, line: str, name: bytes, folder: Path, **options: object) -> subprocess.CompletedProcess[bytes]:
         """Run a call in a folder, NAME replaced by `name`."""
-        words = [word.encode().replace(b"NAME", name) for word in line.split()]
+        return self.call([word.encode().replace(b"NAME", name) for word in line.split()], folder, **options)
+
+    def call(
+        self, words: list[bytes] | list[str], folder: Path, **options: object
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the program with these words in a folder."""
         settings = {"cwd": folder, "env": self.environment, "capture_output": True, "timeout": 120}
         settings |= {} if "input" in options else {"stdin": subprocess.DEVNULL}
         return subprocess.run([shutil.which("cvgeo", path=self.environment["PATH"]), *words], **settings | options)

@@ -21,8 +21,6 @@ BEYOND_THE_STREAMS = 10
 
 def call(address: str, words: list[str]) -> int:
     """Be the program."""
-    signals = signal.SIGINT, signal.SIGTERM
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until there is someone to pass them on to
     streams = [number for number in (0, 1, 2) if _is_open(number)]
     with socket.socket(socket.AF_UNIX) as plain:
         line = socket.socket(fileno=fcntl.fcntl(plain.fileno(), fcntl.F_DUPFD_CLOEXEC, BEYOND_THE_STREAMS))
@@ -33,10 +31,9 @@ def call(address: str, words: list[str]) -> int:
     line.sendall(data)
     answers = line.makefile()
     pid = int(answers.readline())
-    for number in signals:
+    for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda given, _: os.kill(pid, given))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     status = int(answers.readline())
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
@@ -56,7 +53,9 @@ def serve(address: str) -> None:
     """Load what the program may need and fork one for each call. Returns in the forks, which go on as the program."""
     import importlib
 
-    for module in ("matplotlib.pyplot", "rasterio.shutil", "rich.progress", "rich.table", "typer._adapters"):
+    # That of torch is loaded, which takes more than a second, where a model is laid out without numbers.
+    needed = ("matplotlib.pyplot", "rasterio.shutil", "rich.progress", "rich.table", "typer._adapters", "torch._dynamo")
+    for module in needed:
         importlib.import_module(module)
     from cvgeo.cli import app
 

@@ -59,21 +59,6 @@ def test_paths_and_model_come_from_pipes(program, here):
     assert done.returncode == 0 and json.loads(done.stdout)["rows"] == 1
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [
-        (("--model", "m.safetensors", "-o", "x.h5"), 2, "--dataset"),
-        (("--dataset", "data", "a.png", "--model", "model.safetensors", "-o", "x.h5"), 2, "one of them"),
-        (("--dataset", "data", "--model", "none.safetensors", "-o", "x.h5"), 3, "no such model"),
-        (("--dataset", "data", "--model", "model.safetensors", "-o", "data/dataset.toml/x.h5"), 1, "x.h5"),
-    ],
-)
-def test_bad_calls_say_why_in_one_line(program, here, words, status, said):
-    done = program("embed", *words)
-    assert done.returncode == status and said in done.stderr.decode()
-    assert len(done.stderr.splitlines()) == 1 and not done.stdout and not (here / "x.h5").exists()
-
-
 def _start(here, environment, store, *more):
     words = [
         sys.executable,

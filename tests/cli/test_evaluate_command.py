@@ -20,29 +20,6 @@ def test_records_and_per_query_file(program, tmp_path, make_rings, rings_model):
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["data", "q.csv"]
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [
-        (("--dataset", "nowhere", "--model", "MODEL"), 3, "nowhere"),
-        (("--dataset", "data", "--model", "MODEL", "--split", "test"), 3, "splits: val"),
-        (
-            ("--dataset", "data", "--model", "MODEL", "--heading", "unknown", "--query-store", "q.h5"),
-            2,
-            "--query-store",
-        ),
-        (("--dataset", "data", "--model", "MODEL", "--hfov", "90", "--query-store", "q.h5"), 2, "whole panoramas"),
-        (("--dataset", "data", "--model", "MODEL", "--distractors", "nowhere"), 3, "nowhere"),
-        (("--dataset", "data", "--model", "MODEL", "--against", "nowhere.csv"), 3, "nowhere.csv"),
-        (("--dataset", "data", "--model", "MODEL", "--calibrate-heading"), 2, "add --heading unknown"),
-    ],
-)
-def test_bad_calls_say_why_in_one_line(program, tmp_path, make_rings, rings_model, words, status, said):
-    make_rings(tmp_path / "here" / "data", train=0, val=2)
-    done = program("evaluate", *(str(rings_model()) if word == "MODEL" else word for word in words))
-    assert done.returncode == status and said in done.stderr.decode()
-    assert len(done.stderr.splitlines()) == 1 and not done.stdout
-
-
 @pytest.mark.skipif(not (PAIRS.is_dir() and WEIGHTS.is_file()), reason="needs ../shared with real pairs and weights")
 def test_zero_shot_on_real_pairs(program):
     words = ("evaluate", "--dataset", str(PAIRS), "--model", "zero_shot", "--weights", str(WEIGHTS), "-j", "1")

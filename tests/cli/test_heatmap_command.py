@@ -24,28 +24,6 @@ def test_from_picture_to_sheet(program, rings, rings_model, tmp_path):
     assert done.returncode == 4 and done.stderr.count(b"\n") == 1 and b"--overwrite" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [
-        (
-            ("p000", "-d", "DATA", "--model", "MODEL", "--kind", "attention"),
-            2,
-            "models with it: cai, cbam, maxpool, mc_gra",
-        ),
-        (("p000", "-d", "DATA"), 2, "no --model"),
-        (("p000", "-d", "DATA", "--tile", "t.png", "--model", "MODEL"), 2, "give one of them"),
-        (("p000", "-d", "DATA", "--model", "MODEL", "--heading", "5"), 2, "--heading"),
-        (("p000", "-d", "DATA", "--model", "MODEL", "--kind", "points", "--at", "1"), 2, "'1' is no direction"),
-        (("p000", "--store", "none.h5"), 3, "no such store"),
-    ],
-)
-def test_bad_calls_say_why_in_one_line(program, rings, rings_model, words, status, said):
-    names = {"DATA": str(rings / "data"), "MODEL": str(rings_model())}
-    done = program("heatmap", *(names.get(word, word) for word in words))
-    assert done.returncode == status and said in done.stderr.decode() and not done.stdout
-    assert done.stderr.count(b"\n") == 1 and b"Traceback" not in done.stderr
-
-
 def test_info_draws_samples_of_a_data_set(program, rings, tmp_path):
     data = str(rings / "data")
     done = program("info", data, "--sheet", "samples.png", "--samples", "3")

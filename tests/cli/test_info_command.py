@@ -103,6 +103,33 @@ def test_shards_beside_a_store_are_told(things, tmp_path):
     assert record["shards"] == [str(tmp_path / "tiles.shard-2-of-3.h5")] and record["format_version"] == 1
 
 
+def test_indexes_beside_a_store(things, tmp_path):
+    from cvgeo.pipelines.index import IndexOptions, build_index
+
+    pytest.importorskip("faiss")
+    (tmp_path / "tiles.h5").write_bytes((things / "tiles.h5").read_bytes())
+    build_index(str(tmp_path / "tiles.h5"), "faiss", IndexOptions(), Reporter())
+    (tmp_path / "renamed").write_bytes((tmp_path / "tiles.h5.faiss").read_bytes())
+    (record, renamed), failures = describe(True, tmp_path / "tiles.h5.faiss", tmp_path / "renamed")
+    assert not failures and (record["kind"], record["store"]) == ("faiss index", str(tmp_path / "tiles.h5"))
+    assert record["structure"] == "hnsw" and record["rows"] == describe(False, tmp_path / "tiles.h5")[0][0]["rows"]
+    assert renamed["kind"] == "faiss index" and renamed["store"] is None
+
+    note = {"uri": "tiles.h5.milvus.db", "collection": "c", "fingerprint": "f", "digest": "d", "rows": 4}
+    (tmp_path / "tiles.h5.milvus.json").write_text(json.dumps(note))
+    (tmp_path / "tiles.h5.milvus.db").mkdir()
+    records, failures = describe(True, tmp_path / "tiles.h5.milvus.json", tmp_path / "tiles.h5.milvus.db")
+    assert not failures and {one["kind"] for one in records} == {"milvus index"}
+    assert all(one["stores"] == [str(tmp_path / "tiles.h5")] and one["collections"] == ["c"] for one in records)
+    assert all(one["rows"] == [4] and one["finished"] and one["verified"] is None for one in records)
+
+
+def test_a_data_set_by_a_file_that_describes_it(things, make_rings, tmp_path):
+    make_rings(tmp_path / "data", train=2, val=0)
+    (record,), failures = describe(False, tmp_path / "data" / "dataset.toml")
+    assert not failures and (record["kind"], record["pairs"]) == ("data set", 2)
+
+
 def test_statuses_through_the_program(program, things, tmp_path):
     (tmp_path / "nonsense.h5").write_text("nonsense")
     done = program("info", str(things / "tiles.h5"), str(tmp_path / "nonsense.h5"), str(tmp_path / "none"))

@@ -196,6 +196,14 @@ def test_paths_through_stdin(program, here):
     assert sorted(record["output"] for record in records) == ["a b.polar.png", "ü.polar.png"]
 
 
+def test_paths_through_stdin_beside_others(program, here):
+    picture(here / "a.png")
+    picture(here / "b.png")
+    done = program("polar", "a.png", "-", *SMALL, "--json", stdin=None, input=b"b.png\n")
+    assert done.returncode == 0, done.stderr
+    assert sorted(json.loads(line)["input"] for line in done.stdout.splitlines()) == ["a.png", "b.png"]
+
+
 def test_a_picture_through_stdin_and_stdout(program, here):
     tile = picture(here / "tile.png")
     expected = polar_transform(pixels_of(tile), 10, 24)
@@ -212,7 +220,7 @@ def test_a_picture_through_stdin_and_stdout(program, here):
     assert b"-o FILE.png" in done.stderr
     done = program("polar", "-", "-o", "-")
     assert (done.returncode, done.stdout) == (3, b"")
-    assert b"stdin is empty" in done.stderr
+    assert b"standard input: is empty" in done.stderr
     done = program("polar", "-", "-o", "-", stdin=None, input=tile.read_bytes()[:200])
     assert (done.returncode, done.stdout) == (3, b"")
     assert b"stdin: the picture is truncated" in done.stderr

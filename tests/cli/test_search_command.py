@@ -57,26 +57,6 @@ def test_paths_from_stdin_are_answered_as_they_come(tmp_path, environment, tiles
         assert process.wait(60) == 5
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [
-        (("PICTURE", "--store", "none.h5"), 3, "no such store"),
-        (("nothing.png", "--store", "STORE"), 3, "nothing.png"),
-        (("PICTURE", "--store", "STORE", "--model", "OTHER"), 4, "another model"),
-        (("PICTURE", "--store", "STORE", "--heading", "north"), 2, "--heading"),
-        (("PICTURE", "PICTURE2", "--store", "STORE", "--sheet", "s.png"), 2, "one picture"),
-        (("PICTURE", "--store", "STORE", "--sheet", "s.txt"), 2, "s.txt"),
-        (("PICTURE", "--store", "STORE", "--map", "m.png"), 2, "--ortho"),
-    ],
-)
-def test_bad_calls_say_why_in_one_line(program, tiles, rings_model, words, status, said):
-    names = {"PICTURE": ground(tiles), "PICTURE2": ground(tiles, 1), "STORE": str(tiles / "tiles.h5")}
-    names["OTHER"] = str(rings_model(seed=5))
-    done = program("search", *(names.get(word, word) for word in words))
-    assert done.returncode == status and said in done.stderr.decode() and not done.stdout
-    assert "Traceback" not in done.stderr.decode()
-
-
 def test_damaged_store(program, tiles, tmp_path):
     content = bytearray((tiles / "tiles.h5").read_bytes())
     from cvgeo.retrieval import EmbeddingStore
@@ -196,50 +176,6 @@ def test_every_hit_tells_its_error_ellipse(program, tiles):
     radius = 32 / 12**0.5 * (-2 * np.log(1 - 0.6826894921)) ** 0.5
     assert record["ellipse_major_m"] == record["ellipse_minor_m"] == pytest.approx(radius, abs=0.01)
     assert 0 <= record["ellipse_azimuth"] < 180 and record["probability"] is None
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [
-        (("--near", "52,13"), 2, "--near 52,13"),
-        (("--near", "13,520,1km"), 2, "longitude 520"),
-        (("--near", "10,10,1km"), 3, "tiles.h5: none of its 8 tiles lies in the area; give a wider"),
-        (("--polygon", "none.geojson"), 3, "none.geojson"),
-        (("--polygon", "OPEN"), 3, "open.geojson: a ring is not closed; repeat its first position at its end"),
-        (("--polygon", "UTM"), 3, "utm.geojson: its coordinates are in EPSG:25832, not in WGS84 degrees"),
-        (("--ortho", "area.tif"), 2, "--map"),
-        (("--map", "m.txt"), 2, "m.txt"),
-        (("--map", "m.html", "--ortho", "none.tif"), 3, "none.tif"),
-    ],
-)
-def test_priors_and_maps_that_cannot_be(program, tiles, tmp_path, words, status, said):
-    (tmp_path / "open.geojson").write_text('{"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1]]]}')
-    (tmp_path / "utm.geojson").write_text(json.dumps(AROUND | {"crs": {"properties": {"name": "EPSG:25832"}}}))
-    names = {"OPEN": str(tmp_path / "open.geojson"), "UTM": str(tmp_path / "utm.geojson")}
-    done = program(
-        "search", ground(tiles), "--store", str(tiles / "tiles.h5"), *(names.get(word, word) for word in words)
-    )
-    text = done.stderr.decode()
-    assert done.returncode == status and said in text and len(text.splitlines()) == 1 and not done.stdout
-    assert not (tmp_path / "here" / "m.html").exists()
-
-
-@pytest.mark.parametrize("words", [("--near", "52,13,1km"), ("--map", "m.html")])
-def test_a_store_without_positions_has_no_map_and_no_area(program, tiles, tmp_path, words):
-    from dataclasses import replace
-
-    from cvgeo.retrieval import EmbeddingStore
-    from cvgeo.retrieval.rows import StoreRows
-    from cvgeo.retrieval.store import writing
-
-    with EmbeddingStore(tiles / "tiles.h5") as store:
-        rows = StoreRows.of(list(store.columns.id), store.fetch(np.arange(len(store))), ground_m=store.columns.ground_m)
-        with writing(tmp_path / "nowhere.h5", replace(store.header)) as writer:
-            writer.add(rows)
-    done = program("search", ground(tiles), "--store", str(tmp_path / "nowhere.h5"), *words)
-    text = done.stderr.decode()
-    assert done.returncode == 3 and "nowhere.h5: its tiles have no positions, so" in text
-    assert len(text.splitlines()) == 1 and not done.stdout
 
 
 def narrow(tiles, folder, number, centre):

@@ -109,25 +109,12 @@ def test_the_help_names_every_recipe(recipe: str) -> None:
     assert recipe in option.help.replace(".", ",").replace(":", ",").replace(" ", ",").split(",")
 
 
-def test_an_unknown_setting_is_status_2(rings: Path, tmp_path: Path) -> None:
-    done = cvgeo(rings, tmp_path / "run", "--set", "train.epoch=3")
-    assert done.returncode == 2
-    assert "unknown setting train.epoch; did you mean train.epochs?" in one_line(done)
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_data_set_without_pairs_leaves_no_run(make_rings: Callable[..., Dataset], tmp_path: Path) -> None:
     data = make_rings(tmp_path / "data", train=0, val=4).root
     done = cvgeo(data, tmp_path / "run")
     assert done.returncode == 3
     assert "no pairs in the split 'train' to train on" in one_line(done)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_missing_data_set_is_status_3(tmp_path: Path) -> None:
-    done = cvgeo(tmp_path / "nowhere", tmp_path / "run")
-    assert done.returncode == 3
-    assert "nowhere" in one_line(done)
 
 
 def test_an_unwritable_run_folder_is_status_1(rings: Path, tmp_path: Path) -> None:

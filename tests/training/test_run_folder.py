@@ -36,6 +36,17 @@ def test_a_call_that_failed_before_it_saved_anything_hinders_no_other(tmp_path: 
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"config": {"train": {"epochs": 4}}}
 
 
+def test_a_call_that_failed_before_it_saved_anything_leaves_nothing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.open({"seed": 0}, overwrite=False)
+    run.forget()
+    assert not run.path.exists()
+    run.open({"seed": 0}, overwrite=False)
+    run.last.touch()
+    run.forget()
+    assert run.last.exists() and (run.path / "config.json").exists()
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()

@@ -22,6 +22,8 @@ from cvgeo.paths import data_dir
 
 Read = Callable[..., Dataset]
 
+DESCRIBING = (".toml", ".csv", ".mat")  # suffixes of the files that tell what is in a data set
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -86,10 +88,18 @@ def find_dataset(name_or_path: str | os.PathLike[str]) -> Path:
                 return data_dir() / name
     path = Path(text)
     if path.is_file():
-        path = path.parent
+        return _described_by(path)
     if not text or not path.is_dir():
         raise _missing(text)
     return path
+
+
+def _described_by(path: Path) -> Path:
+    """The folder of the data set that a file in it describes. Raises InputError for any other file."""
+    folder = path.parent
+    if path.suffix.lower() in DESCRIBING and any(one.recognises(folder) for one in readers().values()):
+        return folder
+    raise InputError("is a file, and describes no data set", path=path, mend="name the folder of a data set")
 
 
 def reader_of(folder: Path) -> Reader:

@@ -27,6 +27,7 @@ from cvgeo.geometry.projections import CUBE, CYLINDRICAL, EQUIRECTANGULAR, PERSP
 GPS_IFD, EXIF_IFD, XMP_TAG, ORIENTATION = 0x8825, 0x8769, 700, 274
 LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE, DIRECTION_REF, DIRECTION = 1, 2, 3, 4, 16, 17
 FOCAL_LENGTH_35MM = 41989
+LEAST_FIELD = 1.0  # degrees, as --hfov takes them: no camera of streets sees less
 DIAGONAL_35MM = math.hypot(36, 24)
 GPANO, EXIF_XMP = "http://ns.google.com/photos/1.0/panorama/", "http://ns.adobe.com/exif/1.0/"
 LARGEST_XMP = 4 << 20
@@ -327,7 +328,11 @@ def _lens_field_of_view(tag: Geotag, lens: Mapping) -> None:
     if not focal > 0:
         return
     half = DIAGONAL_35MM / 2 / focal / math.hypot(tag.width, tag.height)
-    tag.hfov = 2 * math.degrees(math.atan(half * tag.width))
+    hfov = 2 * math.degrees(math.atan(half * tag.width))
+    if hfov < LEAST_FIELD:
+        tag.notes.append(f"its focal length of {focal:g} mm is passed over: it leaves {hfov:.2g} degrees")
+        return
+    tag.hfov = hfov
     tag.vfov_top = math.degrees(math.atan(half * tag.height))
     tag.vfov_bottom = -tag.vfov_top
     tag.projection = PERSPECTIVE

@@ -85,8 +85,10 @@ class Positions:
     def present(self) -> list[Path]:
         """The pictures to take where none are named: all of a table, those that are there of an export.
 
-        Raises InputError where an export's pictures are nowhere.
+        Raises InputError where there is none.
         """
+        if not self.files:
+            raise InputError("names no picture", path=self.path, mend="write a line for each")
         there = [file for file in self.files if not self._exported or file.is_file()]
         if not there:
             mend = "put them beside it, named by their id, or name their folder"
@@ -152,7 +154,20 @@ def _positions_of_csv(table: CsvTable) -> Positions:
         if projections[row] and projections[row] not in PROJECTIONS:
             fault = f"projection {projections[row]!r} is unknown"
             faults.setdefault(row, table.fault(row, fault, mend="known: " + ", ".join(PROJECTIONS)))
+    _refuse_contradictions(table, files, numbers, faults)
     return Positions(table.path, files, numbers, projections, faults)
+
+
+def _refuse_contradictions(
+    table: CsvTable, files: list[Path], numbers: dict[str, np.ndarray], faults: dict[int, InputError]
+) -> None:
+    """Put a fault where a line says otherwise of a picture than one before; which of them is right is not known."""
+    first: dict[Path, int] = {}
+    for row, file in enumerate(files):
+        before = first.setdefault(file, row)
+        if any(not np.array_equal(one[row], one[before], equal_nan=True) for one in numbers.values()):
+            fault = f"the same picture has other values in line {table.lines[before]}"
+            faults.setdefault(row, table.fault(row, fault, mend="keep one of them"))
 
 
 def _exported(path: Path, entries: list[exports.Entry]) -> Positions:

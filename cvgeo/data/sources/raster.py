@@ -18,6 +18,7 @@ from cvgeo.geometry.opencv import import_cv2
 from cvgeo.geometry.shapes import GeometryError
 
 STRETCH_PERCENTILES = (0.5, 99.5)  # of a sample: what becomes black and white where samples are not 8 bits wide
+FARTHEST_EAST = 540.0  # degrees, of a raster across the date line
 CACHE_MB = "64"  # of decoded blocks that GDAL keeps; a share of all memory otherwise
 
 
@@ -49,7 +50,8 @@ class RasterSource(Source):
         except RasterioError as error:
             missing = not self.path.exists()
             fault = "no such file" if missing else f"cannot be read as a raster: {_plain(error, self.path)}"
-            raise InputError(fault, path=self.path, mend="check the spelling" if missing else None) from error
+            mend = "check the spelling" if missing else "name a GeoTIFF or another raster, or fetch it again"
+            raise InputError(fault, path=self.path, mend=mend) from error
         try:
             self._check()
             self._bands = _band_plan(self._raster)
@@ -70,6 +72,14 @@ class RasterSource(Source):
             raise InputError(
                 "its coordinate reference system is not one of the earth's surface", path=self.path, mend=mend
             )
+        x, y, other_x, other_y = raster.bounds
+        if raster.crs.is_geographic and (max(abs(x), abs(other_x)) > FARTHEST_EAST or max(abs(y), abs(other_y)) > 91):
+            fault = f"its corners {x:g}, {y:g} and {other_x:g}, {other_y:g} are not in degrees, as {self.crs_name} is"
+            mend = f"say in which system they are: gdal_edit.py -a_srs EPSG:<code> {self.path.name}"
+            raise InputError(fault, path=self.path, mend=mend)
+        if any(kind.startswith("complex") for kind in raster.dtypes):
+            mend = "write what is to be seen of them, such as their magnitude, as a raster"
+            raise InputError("its numbers are complex, which is no picture", path=self.path, mend=mend)
 
     def close(self) -> None:
         """Close the file; any thread may."""

@@ -21,6 +21,8 @@ BEYOND_THE_STREAMS = 10
 
 def call(address: str, words: list[str]) -> int:
     """Be the program."""
+    signals = signal.SIGINT, signal.SIGTERM
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until there is someone to pass them on to
     streams = [number for number in (0, 1, 2) if _is_open(number)]
     with socket.socket(socket.AF_UNIX) as plain:
         line = socket.socket(fileno=fcntl.fcntl(plain.fileno(), fcntl.F_DUPFD_CLOEXEC, BEYOND_THE_STREAMS))
@@ -31,9 +33,10 @@ def call(address: str, words: list[str]) -> int:
     line.sendall(data)
     answers = line.makefile()
     pid = int(answers.readline())
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda given, _: os.kill(pid, given))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     status = int(answers.readline())
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)

@@ -123,6 +123,8 @@ def test_interrupts(furnished, line, tmp_path, name, keys):
                 terminal.send(signal.SIGTERM)
         status, text = terminal.finish(30), plain(terminal.text)
     said, expected = ("terminated", 143) if keys == ["TERM"] else ("interrupted", 130)
+    if status == 128 - expected and not text.replace("^C", "").strip():
+        return  # before the program began, on a busy machine
     assert status in (expected, 0) and "Traceback" not in text, text
     assert status == 0 or text.count(f"cvgeo: {said}") == 1
     if status and name not in ("train", "ablate", "demo", "index"):  # those leave what is done, to go on from

@@ -109,17 +109,8 @@ def ablate(
         raise UsageError("give either --table or --vary", mend="for example --table 4")
     grid = load_table(table) if table is not None else product_grid(vary or [], reference)
     changes = settings_from(set or [], {"weights": weights, "epochs": epochs, "batch_size": batch_size})
-    settings = AblateSettings(
-        reference_from(dataset, "dataset"),
-        grid,
-        output,
-        model,
-        recipe,
-        changes,
-        tuple(range(seeds)),
-        split,
-        heading_unknown,
-    )
+    data = reference_from(dataset, "dataset")
+    settings = AblateSettings(data, grid, output, model, recipe, changes, tuple(range(seeds)), split, heading_unknown)
     training = TrainOptions(
         jobs=jobs, threads=threads, memory=options.size_in_bytes(memory, "--memory"), skip_missing=skip_missing
     )

@@ -33,7 +33,8 @@ ScoresAt = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Refined:
     """A place within tiles, and its error ellipse as `cvgeo.retrieval.locate.ellipses` has it.
 
-    `order` are the candidates (S,), best first, whose first one the place belongs to; `tiles` is how many were scored.
+    `order` are the candidates (S,): that which the place belongs to, then the others, best first; `tiles` is how many
+    were scored.
     """
 
     lat: float
@@ -110,7 +111,7 @@ def _beside(points: np.ndarray, others: np.ndarray, within: float) -> np.ndarray
 @dataclass
 class Climbed:
     """Where a climb ended: the mean place (2,) in metres north and east, its covariance (2, 2), the best score, the
-    starts (S,), best first, and how many tiles were scored.
+    starts (S,), that of the place first, then the best, and how many tiles were scored.
     """
 
     mean: np.ndarray
@@ -140,7 +141,11 @@ def climb(scores_at: ScoresAt, starts: np.ndarray, side: float, sharpness: float
         step /= 2
         field.look(_grid(point, step), step)
         point, score = field.best_within(point, step * REACH)
-    return Climbed(*_spread(field, point, side, sharpness), score, order, len(field.points))
+    mean, covariance = _spread(field, point, side, sharpness)
+    # Of tiles that overlap the place belongs to the one that has it nearest to its middle.
+    home = int(np.argmin(np.linalg.norm(starts[order] - mean, axis=1)))
+    order = np.concatenate([order[[home]], np.delete(order, home)])
+    return Climbed(mean, covariance, score, order, len(field.points))
 
 
 class Refiner:

@@ -42,6 +42,17 @@ def test_of_several_candidates_the_best_one_is_followed():
     assert found.order.tolist() == [1, 0, 2]
 
 
+def test_of_tiles_that_overlap_the_place_belongs_to_the_one_that_has_it_nearest_to_its_middle():
+    peak = hill(18.0, 0.0)
+
+    def scores_at(north, east):
+        return np.maximum(peak(north, east), np.where(north <= 5.0, 0.75, 0.0))
+
+    found = climb(scores_at, np.array([[0.0, 0.0], [30.0, 0.0]]), 60.0, 300.0)
+    assert np.abs(found.mean - (18.0, 0.0)).max() < 1.9
+    assert found.order.tolist() == [1, 0]
+
+
 def test_the_ellipse_is_as_wide_as_the_response():
     # exp(30 * score) is a normal distribution of 12 m to the north and 5 m to the east.
     found = climb(hill(2.0, 1.0, 9.0, 5.0), np.zeros((1, 2)), 120.0, 30.0)

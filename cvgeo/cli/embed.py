@@ -159,12 +159,11 @@ def embed(
 
     carried_out = EmbedOptions(batch_size, device, jobs, part_rows, join, overwrite, skip_missing, allow_mismatch)
     carried_out.prune, carried_out.shard, carried_out.storage = prune, part, storage and storage.value
-    dataset = dataset and reference_from(dataset, "dataset")
-    asked = {"dataset": dataset, "split": split, "view": view.value, "weights": weights, "stated": stated}
-    asked |= {"model": reference_from(model, "checkpoint"), "azimuth": azimuth, "options": carried_out}
+    asked = {"model": reference_from(model, "checkpoint"), "dataset": dataset and reference_from(dataset, "dataset")}
+    asked |= {"split": split, "view": view.value, "weights": weights, "stated": stated, "azimuth": azimuth}
     names = list(names_from(pictures or [], null))
-    reporter.now(f"opening {dataset or 'the pictures'} and {asked['model']}")
-    record = run_embedding(names, output, reporter=reporter, **asked)
+    reporter.now(f"opening {asked['dataset'] or 'the pictures'} and {asked['model']}")
+    record = run_embedding(names, output, reporter=reporter, options=carried_out, **asked)
     return _concluded(record, prune, reporter, format, json)
 
 

@@ -170,9 +170,8 @@ def evaluate(
     calibrated model also gives ece (expected calibration error) and none_auc, see cvgeo-probability(7).
     """
     options.use(threads, memory)
-    from cvgeo.cli.stdin import reference_from
-
     _check(query_store, heading, hfov, calibrate_heading or azimuth is not None, reliability)
+    from cvgeo.cli.stdin import reference_from
     from cvgeo.pipelines.embed import EmbedOptions
     from cvgeo.pipelines.evaluate import EvaluateOptions
     from cvgeo.pipelines.evaluate import evaluate as run_evaluation

@@ -11,10 +11,9 @@ def demo(folder, *options: str) -> subprocess.CompletedProcess:
 
 
 def test_a_failing_step_is_named_and_gives_its_status(tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("not a folder")
-    done = demo(blocked, "--panoramas", "40", "--size-km", "0.3")
-    assert done.returncode == 1
+    (tmp_path / "world").write_text("not a folder")
+    done = demo(tmp_path, "--panoramas", "40", "--size-km", "0.3")
+    assert done.returncode == 3
     last = done.stderr.splitlines()[-1]
     assert "the demo stopped at" in last and "build-dataset world" in last
     assert "Traceback" not in done.stderr

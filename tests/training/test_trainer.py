@@ -251,7 +251,7 @@ def test_infinite_weights_are_not_saved(rings: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr("cvgeo.training.trainer.learning_rate", lambda train, epoch: 1e39)
     with pytest.raises(CvgeoError, match="the weights became infinite before epoch 1, batch 2"):
         run(rings, tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_there(rings: Path, tmp_path: Path) -> None:

@@ -334,6 +334,16 @@ def _asked_for(words: list[str]) -> str | None:
 def run() -> None:
     """Entry point of `cvgeo` and `python -m cvgeo`."""
     stopping.prepare()
+    try:
+        _run()
+    except KeyboardInterrupt:  # while the program was ending already
+        status = stopping.stopped_status()
+        if status is None:
+            raise
+        raise SystemExit(int(status)) from None
+
+
+def _run() -> None:
     ended = ExitStatus.FAILED
     try:
         # Help needs no parser, and Typer's takes longer to start than all else together.

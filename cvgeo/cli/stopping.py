@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import os
 import signal
@@ -40,8 +41,10 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _stopped_by:
         _stop_workers(hard=True)
         os._exit(status)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STATUS)  # one that follows at once waits until the first is told
     _stopped_by.append(number)
     _tell("interrupted" if status is ExitStatus.INTERRUPTED else "terminated")
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STATUS)
     _stop_workers(hard=False)
     _unwind()
 
@@ -90,6 +93,12 @@ def _written_anyhow(error: UnicodeError) -> tuple[bytes, int]:
     return b"".join(written).replace(b"\\u2500", b"-"), error.end
 
 
+def _be_done() -> None:
+    # All is done. Python gives its signals their default action back before it is gone: to be killed would belie that.
+    for number in _STATUS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def stop_writing_stdout() -> None:
     """Point stdout at nothing: the interpreter flushes it once more at its end."""
     handle = os.open(os.devnull, os.O_WRONLY)
@@ -108,6 +117,7 @@ def prepare() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
     signal.signal(signal.SIGALRM, _unwind)
+    atexit.register(_be_done)
     sys.unraisablehook = _not_lost
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.register_at_fork(after_in_child=_leave_to_parent)

@@ -7,6 +7,7 @@ Only the start differs from the program's own; what depends on it is tested with
 """
 
 import atexit
+import contextlib
 import fcntl
 import gc
 import json
@@ -35,13 +36,20 @@ def call(address: str, words: list[str]) -> int:
     pid = int(answers.readline())
     for number in signals:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda given, _: os.kill(pid, given))
+            signal.signal(number, lambda given, _: _pass_on(pid, given))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     status = int(answers.readline())
+    for number in signals:
+        signal.signal(number, signal.SIG_IGN)  # the program is gone
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
+
+
+def _pass_on(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _is_open(number: int) -> bool:

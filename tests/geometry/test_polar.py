@@ -325,11 +325,13 @@ def test_at_least_25_times_as_fast_as_the_released_way():
     cv2.setNumThreads(1)
     try:
         polar_transform(image)
-        ours = min(_seconds(lambda: polar_transform(image)) for _ in range(20))
-        theirs = min(_seconds(lambda: literal_polar_arrays(image, 112, 616, "safa")) for _ in range(5))
+        ours, theirs = [], []
+        for _ in range(30):  # by turns, so that what else the machine does falls on both
+            ours += [_seconds(lambda: polar_transform(image)) for _ in range(5)]
+            theirs.append(_seconds(lambda: literal_polar_arrays(image, 112, 616, "safa")))
     finally:
         cv2.setNumThreads(before)
-    assert theirs / ours >= 25
+    assert min(theirs) / min(ours) >= 25
 
 
 def _seconds(call) -> float:
